@@ -1,0 +1,47 @@
+# install, demo, test, lint, bench: each does all the set-up that it needs.
+PYTHON ?= python3
+PIP := -m pip --quiet --disable-pip-version-check
+BIN := .venv/bin
+TEST := build/test-venv/bin
+# Numba's compiled kernels: in a folder of their own, so that none stays behind an uninstalled package
+export NUMBA_CACHE_DIR ?= $(CURDIR)/build/numba-cache
+
+.PHONY: install demo test lint bench wheel clean
+
+install: .venv/installed
+
+demo: .venv/installed
+	$(BIN)/lightmill demo --out demo $(if $(RELEASE),--release $(RELEASE))
+
+# The tests and the checks see the built wheel, not the source tree.
+test: wheel
+	$(TEST)/python -m pytest $(PYTEST_ARGS)
+
+lint: wheel
+	$(TEST)/ruff check .
+	$(TEST)/ruff format --check .
+	$(TEST)/mypy -p lightmill.pipeline -p lightmill.catalogs -p lightmill.models -p lightmill.cluster
+	$(TEST)/lint-imports
+
+bench: wheel
+	$(TEST)/python -m pytest tests/bench --benchmark-only $(PYTEST_ARGS)
+
+wheel: build/test-venv/installed
+	rm -rf build/wheel build/lib build/bdist.*
+	$(TEST)/python -m build --wheel --no-isolation --outdir build/wheel . > build/wheel.log
+	$(TEST)/python $(PIP) install --force-reinstall --no-deps build/wheel/*.whl
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python $(PIP) install "setuptools>=77" wheel
+	$(BIN)/python $(PIP) install -c constraints.txt -e ".[cpu,import,test]" -C editable_mode=strict
+	touch $@
+
+build/test-venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv build/test-venv
+	$(TEST)/python $(PIP) install "setuptools>=77" wheel
+	$(TEST)/python $(PIP) install -c constraints.txt ".[cpu,import,test]"
+	touch $@
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .benchmarks .hypothesis

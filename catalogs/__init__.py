@@ -1,0 +1,1 @@
+"""Data at rest: reading releases, writing, publishing and querying catalogues."""

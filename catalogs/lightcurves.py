@@ -1,0 +1,283 @@
+"""Light curves: a ragged batch as flat arrays + offsets, and the layouts that they are stored in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute  # registers pa.compute
+from hats.pixel_math.spatial_index import SPATIAL_INDEX_COLUMN, compute_spatial_index
+
+__all__ = ["LAYOUTS", "Layout", "LayoutError", "LightCurves", "choose_layout", "from_arrow", "spatial_index"]
+
+
+class LayoutError(ValueError):
+    """A table does not have the columns that a layout names."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each quantity of a light curve is stored: a declaration, not code.
+
+    The epoch columns (`t, mag, magerr, flags`) are list columns, or, if `nested` is given, children of that
+    struct column. `None` says that a release does not have the quantity.
+    """
+
+    name: str
+    nested: str | None  #: struct column that holds the epoch columns, or None: they stand at top level
+    t: str  #: time of each epoch [d], any zero point
+    mag: str  #: magnitude [mag]
+    magerr: str  #: one-sigma error of the magnitude [mag]
+    flags: str | None  #: integer quality flags of each epoch
+    objectid: str  #: identifier of the light curve, integer, or text (then it is numbered by the reader)
+    ra: str  #: right ascension [deg]
+    dec: str  #: declination [deg]
+    filterid: str | None  #: passband, integer
+    label: str | None = None  #: class label of a labelled table
+    group: str | None = None  #: rows of one group are one star: never split between training and test
+    period: str | None = None  #: catalogue period [d] of a labelled table
+
+    @property
+    def epoch_columns(self) -> tuple[str, ...]:
+        """Paths of the epoch columns as `pyarrow.parquet` selects them."""
+        names = (self.t, self.mag, self.magerr) + ((self.flags,) if self.flags else ())
+        return tuple(f"{self.nested}.{n}" for n in names) if self.nested else names
+
+    @property
+    def row_columns(self) -> tuple[str, ...]:
+        """Names of the columns with one value a light curve."""
+        optional = (self.filterid, self.label, self.group, self.period)
+        return (self.objectid, self.ra, self.dec, *(name for name in optional if name))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns to read, in the form that `pyarrow.parquet` takes."""
+        return self.row_columns + self.epoch_columns
+
+    def missing_from(self, schema: pa.Schema) -> list[str]:
+        """Names that this layout needs and `schema` does not have (children as `struct.child`)."""
+        children: set[str] = set()
+        if self.nested is not None and self.nested in schema.names:
+            children = {f"{self.nested}.{name}" for name in _child_names(schema.field(self.nested).type)}
+        present = set(schema.names) | children
+        return [name for name in self.columns if name not in present]
+
+
+LAYOUTS: dict[str, Layout] = {
+    layout.name: layout
+    for layout in (
+        Layout(
+            "irsa-hats", "lightcurve", "hmjd", "mag", "magerr", "catflags",
+            objectid="objectid", ra="objra", dec="objdec", filterid="filterid",
+        ),
+        Layout(
+            "list", None, "hmjd", "mag", "magerr", "catflags",
+            objectid="objectid", ra="objra", dec="objdec", filterid="filterid",
+        ),
+        Layout(
+            "labelled", None, "mjd", "mag", "magerr", None,
+            objectid="id", ra="ra", dec="dec", filterid=None,
+            label="label", group="group", period="period",
+        ),
+    )
+}  # fmt: skip
+"""The layouts known: IRSA HATS (nested), IRSA bulk Parquet and LINCC HATS (list), a labelled table."""
+
+
+def choose_layout(
+    schema: pa.Schema, layouts: Mapping[str, Layout] | None = None, *, where: str = ""
+) -> Layout:
+    """The first of `layouts` (default: all known) whose columns `schema` has.
+
+    Raises
+    ------
+    LayoutError
+        naming, for the nearest layout, the columns that are missing, and the recipe line to change.
+    """
+    candidates = LAYOUTS if layouts is None else layouts
+    missing = {name: layout.missing_from(schema) for name, layout in candidates.items()}
+    for name, names in missing.items():
+        if not names:
+            return candidates[name]
+    nearest = min(missing, key=lambda name: len(missing[name]))
+    raise LayoutError(
+        f"{where or 'table'}: no column {', '.join(map(repr, missing[nearest]))}, which the layout {nearest!r} "
+        f"needs; the table has {', '.join(schema.names) or 'no columns'}. Layouts known: "
+        f'{", ".join(candidates)}. Name your columns in the recipe: [layout] name = "mine", t = "…", mag = "…"'
+    )
+
+
+ROW_FIELDS = ("objectid", "ra", "dec", "filterid", "healpix_29")
+"""Fields of `LightCurves` with one value a light curve."""
+
+
+@dataclass(frozen=True)
+class LightCurves:
+    """A ragged batch of n light curves with N epochs in all; the arrays may be read-only views.
+
+    Light curve i owns the epochs `offsets[i]:offsets[i + 1]`.
+    """
+
+    t: np.ndarray  #: (N,) float32/float64 time [d]
+    mag: np.ndarray  #: (N,) float32/float64 magnitude [mag]
+    magerr: np.ndarray  #: (N,) float32/float64 error [mag]
+    flags: np.ndarray  #: (N,) integer quality flags; empty where the layout has none
+    offsets: np.ndarray  #: (n + 1,) int64, increasing
+    objectid: np.ndarray  #: (n,) int64
+    ra: np.ndarray  #: (n,) float64 [deg]
+    dec: np.ndarray  #: (n,) float64 [deg]
+    filterid: np.ndarray  #: (n,) int16; 0 where the layout has none
+    healpix_29: (
+        np.ndarray
+    )  #: (n,) int64 HATS spatial index (order 29, NESTED); −1 where (ra, dec) is no place on the sky
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def n_epochs(self) -> int:
+        """Number of epochs in the batch."""
+        return int(self.offsets[-1] - self.offsets[0])
+
+    def select(self, start: int, stop: int) -> LightCurves:
+        """Light curves `start:stop`, as views; the offsets start at 0 again."""
+        a, b = int(self.offsets[start]), int(self.offsets[stop])
+        epochs = {name: getattr(self, name)[a:b] for name in ("t", "mag", "magerr", "flags")}
+        rows = {name: getattr(self, name)[start:stop] for name in ROW_FIELDS}
+        return replace(self, **epochs, **rows, offsets=self.offsets[start : stop + 1] - a)
+
+    def split(self, max_epochs: int) -> list[LightCurves]:
+        """Consecutive pieces of at most `max_epochs` epochs each (one light curve at least)."""
+        pieces, start = [], 0
+        while start < len(self):
+            limit = self.offsets[start] + max_epochs
+            stop = max(start + 1, int(np.searchsorted(self.offsets, limit, side="right")) - 1)
+            pieces.append(self.select(start, stop))
+            start = stop
+        return pieces
+
+    def take(self, index: np.ndarray) -> LightCurves:
+        """Light curves `index`, copied in that order."""
+        n = np.diff(self.offsets)[index]
+        offsets = np.concatenate([[0], np.cumsum(n)]).astype(np.int64)
+        at = np.repeat(self.offsets[index] - offsets[:-1], n) + np.arange(offsets[-1])
+        epochs = {name: getattr(self, name)[at] for name in ("t", "mag", "magerr")}
+        flags = self.flags[at] if len(self.flags) else self.flags
+        rows = {name: getattr(self, name)[index] for name in ROW_FIELDS}
+        return replace(self, **epochs, flags=flags, **rows, offsets=offsets)
+
+
+def from_arrow(table: pa.Table | pa.RecordBatch, layout: Layout) -> LightCurves:
+    """View a table as light curves, without copying the epochs of a single-chunk table.
+
+    A null list is a light curve without epochs; a null value in a float column becomes NaN.
+
+    Raises
+    ------
+    LayoutError
+        if a column is missing, is not a list, or its lengths differ from those of the time column.
+    """
+    missing = layout.missing_from(table.schema)
+    if missing:
+        choose_layout(table.schema, {layout.name: layout})
+    t, offsets = _flat(table, layout, layout.t)
+    mag, magerr = (_same_lengths(table, layout, name, offsets) for name in (layout.mag, layout.magerr))
+    flags = _same_lengths(table, layout, layout.flags, offsets) if layout.flags else np.empty(0, np.int32)
+    n = len(offsets) - 1
+    ra, dec = _row(table, layout.ra, np.float64), _row(table, layout.dec, np.float64)
+    return LightCurves(
+        t=_floats(t),
+        mag=_floats(mag),
+        magerr=_floats(magerr),
+        flags=flags,
+        offsets=offsets,
+        objectid=_identifiers(table.column(layout.objectid)),
+        ra=ra,
+        dec=dec,
+        filterid=_row(table, layout.filterid, np.int16) if layout.filterid else np.zeros(n, np.int16),
+        healpix_29=_row(table, SPATIAL_INDEX_COLUMN, np.int64)
+        if SPATIAL_INDEX_COLUMN in table.schema.names
+        else spatial_index(ra, dec),
+    )
+
+
+def spatial_index(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+    """HATS spatial index of positions [deg], any turn of right ascension; (n,) int64, −1 for no place on the sky."""
+    index = np.full(len(ra), -1, np.int64)
+    good = np.isfinite(ra) & (np.abs(dec) <= 90)
+    index[good] = compute_spatial_index(ra[good] % 360, dec[good])
+    return index
+
+
+def _one_chunk(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """The column as one Array; copies only if it has several chunks."""
+    if isinstance(column, pa.ChunkedArray):
+        return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    return column
+
+
+def _child_names(dtype: pa.DataType) -> list[str]:
+    struct = dtype.value_type if _is_list(dtype) else dtype
+    return [struct.field(i).name for i in range(struct.num_fields)] if pa.types.is_struct(struct) else []
+
+
+def _is_list(dtype: pa.DataType) -> bool:
+    return bool(pa.types.is_list(dtype) or pa.types.is_large_list(dtype))
+
+
+def _flat(table: pa.Table | pa.RecordBatch, layout: Layout, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Flat values and int64 offsets (from 0) of one epoch column; struct<list> and list<struct> both occur."""
+    column = _one_chunk(table.column(layout.nested or name))
+    child = name if layout.nested else None
+    if child is not None and pa.types.is_struct(column.type):
+        # struct<list>: `field` ignores the validity of the struct itself, so a null row must be masked by hand
+        parent, column, child = column, column.field(name), None
+        if parent.null_count and _is_list(column.type):
+            column = pa.compute.if_else(parent.is_valid(), column, pa.scalar(None, column.type))
+    if not _is_list(column.type):
+        raise LayoutError(
+            f"column {name!r} is {column.type}, not a list: the layout {layout.name!r} expects one list an object; "
+            "change its name in the recipe's [layout]"
+        )
+    if column.null_count:
+        # a null list may still own values: keep only those of valid rows
+        column = column.fill_null(pa.scalar([], column.type))
+    offsets = column.offsets.to_numpy(zero_copy_only=False).astype(np.int64)
+    values = column.values.slice(offsets[0], offsets[-1] - offsets[0])
+    if child is not None:
+        values = values.field(child)
+    return values.to_numpy(zero_copy_only=False), offsets - offsets[0]
+
+
+def _same_lengths(
+    table: pa.Table | pa.RecordBatch, layout: Layout, name: str, offsets: np.ndarray
+) -> np.ndarray:
+    values, own = _flat(table, layout, name)
+    if not np.array_equal(own, offsets):
+        row = int(np.flatnonzero(np.diff(own) != np.diff(offsets))[0])
+        raise LayoutError(
+            f"row {row}: column {name!r} has {own[row + 1] - own[row]} epochs, {layout.t!r} has "
+            f"{offsets[row + 1] - offsets[row]}; each light curve needs as many of one as of the other"
+        )
+    return values
+
+
+def _floats(values: np.ndarray) -> np.ndarray:
+    return values if values.dtype.kind == "f" else values.astype(np.float64)
+
+
+def _row(table: pa.Table | pa.RecordBatch, name: str, dtype: type) -> np.ndarray:
+    column = _one_chunk(table.column(name))
+    if column.null_count:
+        column = column.fill_null(np.nan if pa.types.is_floating(column.type) else 0)
+    return np.asarray(column.to_numpy(zero_copy_only=False)).astype(dtype)
+
+
+def _identifiers(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    """Integer identifiers as they are; text ones numbered by row."""
+    array = _one_chunk(column)
+    if pa.types.is_integer(array.type):
+        return array.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return np.arange(len(array), dtype=np.int64)

@@ -1,0 +1,206 @@
+"""Partitions: a HATS catalogue, local or behind any fsspec URL, and the files of each of its HEALPix pixels."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from hats import read_hats
+from hats.catalog import CatalogCollection
+from hats.catalog.healpix_dataset.healpix_dataset import HealpixDataset
+from hats.io.file_io import get_upath
+from hats.io.paths import pixel_catalog_file
+from hats.pixel_math import HealpixPixel
+from mocpy import MOC
+from upath import UPath
+
+__all__ = ["Box", "Cone", "File", "HatsTable", "NotHats", "Partition", "Region", "open_hats"]
+
+
+class NotHats(ValueError):
+    """What was given is not a HATS catalogue, or cannot be read as one."""
+
+
+@dataclass(frozen=True)
+class Cone:
+    """All that is closer to a point than a radius."""
+
+    ra: float  #: [deg]
+    dec: float  #: [deg]
+    radius: float  #: [deg]
+
+
+@dataclass(frozen=True)
+class Box:
+    """A zone of right ascension (the first edge may be the larger: it then crosses 0) and declination."""
+
+    ra: tuple[float, float]  #: [deg]
+    dec: tuple[float, float]  #: [deg]
+
+
+Region = Cone | Box | MOC
+
+
+@dataclass(frozen=True)
+class File:
+    """One Parquet file as it was when the release was opened."""
+
+    path: str  #: as its file system names it
+    size: int  #: [bytes]
+    stamp: str  #: ETag, or time of the last change
+
+
+@dataclass(frozen=True)
+class Partition:
+    """One HEALPix pixel of a release: the Parquet files that hold it, one or more."""
+
+    order: int
+    pixel: int
+    files: tuple[File, ...]
+    protocol: str  #: of fsspec: "" or "file" is local
+    options: str  #: fsspec's storage options, as JSON
+
+    def __str__(self) -> str:
+        return f"Norder={self.order}/Npix={self.pixel}"
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The files with their protocol, as fsspec and DuckDB take them."""
+        if self.is_local:
+            return tuple(file.path for file in self.files)
+        return tuple(
+            f"{self.protocol}://{file.path.removeprefix(f'{self.protocol}://')}" for file in self.files
+        )
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the files are on a file system of this machine."""
+        return self.protocol in ("", "file", "local")
+
+    @property
+    def bytes(self) -> int:
+        """Size of the files [bytes]."""
+        return sum(file.size for file in self.files)
+
+    def identity(self) -> str:
+        """sha256 of the names, sizes and stamps of the files: changes when the input does."""
+        facts = [(file.path.rsplit("/", 1)[-1], file.size, file.stamp) for file in self.files]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    def open(self, file: File) -> pq.ParquetFile:
+        """One of its files, ready to be read; close it."""
+        if self.is_local:
+            return pq.ParquetFile(file.path)
+        filesystem = UPath(file.path, protocol=self.protocol, **json.loads(self.options)).fs
+        return pq.ParquetFile(filesystem.open(file.path, "rb"), pre_buffer=True)
+
+
+@dataclass(frozen=True)
+class HatsTable:
+    """A HATS catalogue: properties and partitions, no data."""
+
+    url: str
+    name: str
+    catalog: HealpixDataset  #: as hats sees it
+    root: UPath  #: folder of the (main) catalogue
+
+    def partitions(self, region: Region | None = None) -> tuple[Partition, ...]:
+        """The partitions that overlap a region (None: all), in HEALPix order; their files are looked up, not opened."""
+        catalog = self.catalog if region is None else _within(self.catalog, region)
+        pixels = catalog.get_healpix_pixels()
+        with ThreadPoolExecutor(max_workers=16) as pool:
+            return tuple(pool.map(self._partition, pixels))
+
+    def _partition(self, pixel: HealpixPixel) -> Partition:
+        suffix = self.catalog.catalog_info.npix_suffix
+        path = pixel_catalog_file(self.root, pixel, npix_suffix=suffix)
+        return Partition(
+            order=int(pixel.order),
+            pixel=int(pixel.pixel),
+            files=tuple(_files(path)),
+            protocol=path.protocol,
+            options=json.dumps(dict(path.storage_options), default=str, sort_keys=True),
+        )
+
+    def schema(self) -> pa.Schema:
+        """The columns: of `_common_metadata`, or where there is none of the first file."""
+        if self.catalog.schema is not None:
+            return self.catalog.schema
+        for pixel in self.catalog.get_healpix_pixels():
+            partition = self._partition(pixel)
+            for file in partition.files:
+                with partition.open(file) as parquet:
+                    return parquet.schema_arrow
+        raise NotHats(
+            f"{self.url} lists {len(self.catalog.get_healpix_pixels())} partitions but has no Parquet file"
+        )
+
+
+def open_hats(url: str) -> HatsTable:
+    """Open a HATS catalogue, or the main catalogue of a collection.
+
+    `url` is a local path or an fsspec URL; credentials and endpoints come from fsspec's own configuration.
+
+    Raises
+    ------
+    NotHats
+        if it is none, or has no partition.
+    """
+    with warnings.catch_warnings():
+        # hats warns that a catalogue without _common_metadata has no schema: `schema` asks the first file then
+        warnings.filterwarnings("ignore", message=".*_common_metadata.*", category=UserWarning)
+        try:
+            catalog = read_hats(url)
+        except FileNotFoundError as error:
+            raise NotHats(
+                f"{url} is not a HATS catalogue: there is no hats.properties or collection.properties in it. "
+                "Bulk Parquet files become one with: lightmill import FILE… --out RELEASE"
+            ) from error
+        except (OSError, ValueError, KeyError, NotImplementedError) as error:
+            raise NotHats(f"{url} cannot be read as a HATS catalogue: {error}") from error
+    root = get_upath(url)
+    if isinstance(catalog, CatalogCollection):
+        root, catalog = catalog.main_catalog_dir, catalog.main_catalog
+    if not isinstance(catalog, HealpixDataset):
+        raise NotHats(f"{url} is a HATS {type(catalog).__name__}, not a catalogue of objects")
+    if not catalog.get_healpix_pixels():
+        raise NotHats(f"{url} has no partitions: nothing to read")
+    return HatsTable(url=str(url), name=catalog.catalog_name, catalog=catalog, root=root)
+
+
+def _within(catalog: HealpixDataset, region: Region) -> HealpixDataset:
+    if isinstance(region, Cone):
+        return catalog.filter_by_cone(region.ra, region.dec, region.radius * 3600)
+    if isinstance(region, Box):
+        return catalog.filter_by_box(region.ra, region.dec)
+    return catalog.filter_by_moc(region)
+
+
+def _files(path: UPath) -> Iterator[File]:
+    """The Parquet file at `path`, or those in the folder of that name; none if there is neither."""
+    filesystem = path.fs
+    try:
+        info = filesystem.info(path.path)
+    except FileNotFoundError:
+        return
+    if info["type"] != "directory":
+        yield _file(info)
+        return
+    entries = filesystem.ls(path.path, detail=True)
+    for entry in sorted(entries, key=lambda entry: str(entry["name"])):
+        if entry["type"] == "file" and str(entry["name"]).endswith(".parquet"):
+            yield _file(entry)
+
+
+def _file(info: Mapping[str, Any]) -> File:
+    stamp = next(
+        (info[key] for key in ("ETag", "etag", "mtime", "LastModified", "created") if info.get(key)), ""
+    )
+    return File(path=str(info["name"]), size=int(info.get("size") or 0), stamp=str(stamp))

@@ -1,0 +1,1 @@
+"""Where it runs: Dask clusters and what every worker is set up with."""

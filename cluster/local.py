@@ -1,0 +1,63 @@
+"""A Dask cluster of processes on this machine: one thread a worker, spawned, reachable from this machine only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dask
+from distributed import Client, LocalCluster
+
+__all__ = ["available_cores", "local_cluster"]
+
+CONFIG = {
+    # one partition is one task: a task that moved to another worker would be read twice
+    "distributed.scheduler.work-stealing": False,
+    # a partition that kills its worker is told apart by the driver, which tries again on its own terms
+    "distributed.scheduler.allowed-failures": 0,
+    # TensorFlow and forked processes do not go together
+    "distributed.worker.multiprocessing-method": "spawn",
+    # partitions are large: memory that Python holds back is no reason to pause a worker
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": 0.95,
+}
+
+ENVIRONMENT = {
+    # one process a core: libraries that start threads of their own would only get in each other's way
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1",
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "KERAS_BACKEND": "tensorflow",
+    "MALLOC_TRIM_THRESHOLD_": "65536",
+}
+
+
+def available_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
+@contextmanager
+def local_cluster(workers: int) -> Iterator[Client]:
+    """A client of a cluster of `workers` processes, which end with the context."""
+    environment = dask.config.get("distributed.nanny.pre-spawn-environ", {}) | ENVIRONMENT
+    with (
+        dask.config.set({**CONFIG, "distributed.nanny.pre-spawn-environ": environment}),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=None,
+            silence_logs=50,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client

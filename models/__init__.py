@@ -1,0 +1,1 @@
+"""Arrays in, probabilities out: networks, trees, calibration, bundles."""

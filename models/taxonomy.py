@@ -1,0 +1,101 @@
+"""The taxonomy: which classes there are and how they hang together, declared once.
+
+Names follow Mahabal+2017 (arXiv:1709.06257), Drake+2014 (ApJS 213, 9) and the ZTF classification project SCoPe.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+__all__ = ["DESCRIPTIONS", "LEAVES", "TREE", "check_classes", "column", "describe", "path_to"]
+
+Tree = Mapping[str, "Tree"]
+
+TREE: Tree = {
+    "nonvar": {},
+    "variable": {
+        "periodic": {
+            name: {} for name in ("EW", "EA", "RRab", "RRc", "RRd", "RS_CVn", "LPV", "HADS", "CEP", "ELL")
+        },
+        "transient": {"SN_Ia": {}, "SN_CC": {}},
+        "other": {},
+    },
+}
+"""Nodes by name, each with its children; a node without children is a leaf, and a class that a model may tell."""
+
+DESCRIPTIONS: dict[str, str] = {
+    "nonvar": "not variable within the errors",
+    "EW": "contact eclipsing binary (W UMa)",
+    "EA": "detached eclipsing binary (Algol)",
+    "RRab": "RR Lyrae star, fundamental mode",
+    "RRc": "RR Lyrae star, first overtone",
+    "RRd": "RR Lyrae star, two modes",
+    "RS_CVn": "spotted, rotating binary (RS Canum Venaticorum)",
+    "LPV": "long-period variable (Mira or semiregular)",
+    "HADS": "high-amplitude delta Scuti star",
+    "CEP": "Cepheid, mostly of type II or anomalous",
+    "ELL": "ellipsoidal binary",
+    "SN_Ia": "thermonuclear supernova (type Ia)",
+    "SN_CC": "core-collapse supernova (types II, Ib, Ic)",
+    "other": "variable, but none of the classes named",
+}
+"""One line for each leaf, for column metadata and the report."""
+
+
+def _paths(tree: Tree, above: tuple[str, ...] = ()) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for name, children in tree.items():
+        here = (*above, name)
+        found |= _paths(children, here) if children else {name: here}
+    return found
+
+
+_PATHS = _paths(TREE)
+
+LEAVES: tuple[str, ...] = tuple(_PATHS)
+"""Every leaf of the tree, in its order."""
+
+
+def path_to(leaf: str) -> tuple[str, ...]:
+    """The nodes from the top of the tree down to a leaf, the leaf included.
+
+    >>> path_to("RRab")
+    ('variable', 'periodic', 'RRab')
+    """
+    return _PATHS[check_classes([leaf])[0]]
+
+
+def check_classes(names: Iterable[str]) -> tuple[str, ...]:
+    """The names as a tuple, if each is a leaf and none is there twice.
+
+    Raises
+    ------
+    ValueError
+        naming the unknown class and the nearest known one, or the class that is there twice.
+    """
+    given = tuple(names)
+    for name in given:
+        if name not in _PATHS:
+            lower = {leaf.lower(): leaf for leaf in LEAVES}
+            near = difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=0.4)
+            hint = f" Did you mean {lower[near[0]]!r}?" if near else ""
+            raise ValueError(f"unknown class {name!r}.{hint} Known are {', '.join(LEAVES)}")
+    twice = sorted({name for name in given if given.count(name) > 1})
+    if twice:
+        raise ValueError(f"class {', '.join(twice)} is listed more than once: each class may stand once")
+    return given
+
+
+def column(leaf: str) -> str:
+    """Name of the output column that holds a leaf's probability.
+
+    >>> column("SN_Ia")
+    'p_SN_Ia'
+    """
+    return f"p_{check_classes([leaf])[0]}"
+
+
+def describe(leaf: str) -> str:
+    """One line about a leaf, for column metadata and the report."""
+    return DESCRIPTIONS[check_classes([leaf])[0]]

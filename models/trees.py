@@ -1,0 +1,114 @@
+"""Trees: gradient-boosted decision trees (XGBoost, Chen & Guestrin 2016), kept in XGBoost's own JSON.
+
+XGBoost splits on single values, so that each row's answer is its own, whatever it is batched with.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lightmill.models.extras import need
+
+__all__ = ["Trees", "TreesError", "fit"]
+
+
+class TreesError(ValueError):
+    """A file does not hold the trees that it should."""
+
+
+class Trees:
+    """Boosted trees that tell two classes apart."""
+
+    def __init__(self, booster: Any) -> None:
+        # one thread: a worker process has one core, and the sum over trees must not depend on the number of threads
+        booster.set_param({"nthread": 1})
+        self._booster = booster
+
+    @classmethod
+    def from_json(cls, content: bytes, n_columns: int) -> Trees:
+        """Read what `to_json` wrote. The caller has checked the digest of `content`.
+
+        Raises
+        ------
+        TreesError
+            if it cannot be read, or takes another number of columns.
+        """
+        xgboost = need("xgboost")
+        try:
+            booster = xgboost.Booster(model_file=bytearray(content))
+        except xgboost.core.XGBoostError as error:
+            raise TreesError(
+                f"XGBoost cannot read the trees: {str(error).strip().splitlines()[0]}"
+            ) from error
+        if booster.num_features() != n_columns:
+            raise TreesError(
+                f"the trees take {booster.num_features()} columns, {n_columns} statistics are named"
+            )
+        return cls(booster)
+
+    def to_json(self) -> bytes:
+        """The trees in XGBoost's JSON."""
+        return bytes(self._booster.save_raw("json"))
+
+    def margin(self, table: np.ndarray) -> np.ndarray:
+        """Log-odds of the second class: (n, n_columns) float → (n,) float32.
+
+        Raises
+        ------
+        ValueError
+            if the table has another number of columns.
+        """
+        expected = self._booster.num_features()
+        if table.ndim != 2 or table.shape[1] != expected:
+            raise ValueError(f"the table has shape {table.shape}, the trees take (n, {expected})")
+        if len(table) == 0:
+            return np.empty(0, np.float32)
+        rows = np.ascontiguousarray(table, np.float32)
+        return np.asarray(self._booster.inplace_predict(rows, predict_type="margin"), np.float32)
+
+    def gain(self) -> np.ndarray:
+        """Share of each column in the total gain: (n_columns,) float64, sum 1 (0 if there is no split)."""
+        scores = self._booster.get_score(importance_type="total_gain")
+        values = np.array([scores.get(f"f{i}", 0.0) for i in range(self._booster.num_features())])
+        return values / values.sum() if values.sum() > 0 else values
+
+
+def fit(
+    table: np.ndarray,
+    y: np.ndarray,
+    weight: np.ndarray | None = None,
+    *,
+    rounds: int = 300,
+    depth: int = 5,
+    learning_rate: float = 0.08,
+    seed: int = 0,
+) -> Trees:
+    """Train trees that tell y = 1 from y = 0.
+
+    Parameters
+    ----------
+    table : (n, n_columns) float
+    y : (n,) bool
+    weight : (n,) float, or None: all alike
+    rounds, depth, learning_rate : number of trees, levels of each, and the share of each that is added
+    """
+    xgboost = need("xgboost")
+    data = xgboost.DMatrix(
+        np.ascontiguousarray(table, np.float32), np.asarray(y, np.float32), weight=weight, nthread=1
+    )
+    parameters = {
+        "objective": "binary:logistic",
+        "base_score": 0.5,
+        "tree_method": "hist",
+        "max_depth": depth,
+        "eta": learning_rate,
+        "subsample": 0.8,
+        "colsample_bytree": 0.6,
+        "min_child_weight": 5.0,
+        "nthread": 1,
+        "seed": seed,
+        "verbosity": 0,
+    }
+    return Trees(xgboost.train(parameters, data, num_boost_round=rounds))

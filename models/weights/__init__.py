@@ -1,0 +1,1 @@
+"""The bundles that ship with Lightmill, one folder each."""

@@ -1,0 +1,327 @@
+"""One partition, from light curves to rows: read → clean → gate → represent → classify → commit."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from hats.pixel_math.spatial_index import SPATIAL_INDEX_COLUMN, SPATIAL_INDEX_ORDER
+
+from lightmill.catalogs.finish import partition_path
+from lightmill.catalogs.lightcurves import Layout, LightCurves
+from lightmill.catalogs.partitions import Partition
+from lightmill.catalogs.receipts import Receipt, receipt_path, write_receipt
+from lightmill.catalogs.release import read_batches
+from lightmill.catalogs.rows import (
+    FLAGS,
+    commit,
+    probability_columns,
+    rejected_schema,
+    row_schema,
+    rows_table,
+)
+from lightmill.models import cascade
+from lightmill.pipeline import clean as cleaning
+from lightmill.pipeline.dmdt import dmdt_counts, normalise
+from lightmill.pipeline.features import index_of, statistics
+from lightmill.pipeline.recipe import Recipe
+
+if TYPE_CHECKING:
+    from lightmill.models.bundle import Bundle
+
+__all__ = ["ALGORITHM_VERSION", "Unit", "classify_batch", "classify_unit", "prepare", "warm_up"]
+
+ALGORITHM_VERSION = 1  #: raised by hand whenever the same input and bundle give other rows
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A partition to classify within a run: all that a worker needs, small enough to be sent."""
+
+    partition: Partition
+    layout: Layout
+    recipe: Recipe
+    bundle: str  #: path of the bundle's folder
+    digest: str  #: sha256 that the bundle must have
+    fingerprint: str
+    run_id: str
+    catalog: Path  #: root of the catalogue's main table, where the rows go
+    run: Path  #: folder of the run: receipts, rejected, scratch
+
+    def __str__(self) -> str:
+        return str(self.partition)
+
+
+@dataclass
+class Stages:
+    """Wall time by stage [s]."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+
+    def over(self, stage: str, items: Iterator[LightCurves]) -> Iterator[LightCurves]:
+        """The items of an iterator, the time that it takes to make them booked on a stage."""
+        while True:
+            with self(stage):
+                item = next(items, None)
+            if item is None:
+                return
+            yield item
+
+
+def classify_unit(unit: Unit) -> Receipt:
+    """Classify one partition and commit its rows, the list of what was rejected, and last its receipt."""
+    start, stage = time.perf_counter(), Stages()
+    bundle = prepare(unit.bundle, unit.digest)
+    tables: list[pa.Table] = []
+    rejected: list[pa.Table] = []
+    rows_in = epochs = 0
+    batches = read_batches(unit.partition, unit.layout, unit.recipe.operational.batch_epochs)
+    for batch in stage.over("read", batches):
+        rows_in += len(batch)
+        epochs += batch.n_epochs
+        rows, refused = classify_batch(batch, unit.recipe, bundle, unit.partition, unit.run_id, stage)
+        tables.append(rows)
+        rejected.append(refused)
+    with stage("commit"):
+        accepted = _sorted(tables, row_schema(bundle.leaves))
+        refused = _sorted(rejected, rejected_schema())
+        if len(accepted) + len(refused) != rows_in:
+            raise RuntimeError(
+                f"{unit}: {rows_in} light curves read, {len(accepted)} classified + {len(refused)} rejected: "
+                "rows were lost; nothing was committed"
+            )
+        size = _commit_or_remove(accepted, _rows_path(unit), unit)
+        _commit_or_remove(refused, _rejected_path(unit), unit)
+    receipt = Receipt(
+        order=unit.partition.order,
+        pixel=unit.partition.pixel,
+        fingerprint=unit.fingerprint,
+        rows_in=rows_in,
+        classified=len(accepted),
+        rejected=_tally(refused),
+        bytes=size,
+        seconds=time.perf_counter() - start,
+        stages=stage.seconds,
+        epochs=epochs,
+        peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        host=socket.gethostname(),
+        versions={name: version(name) for name in ("lightmill", "numpy", "pyarrow", "numba")},
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    write_receipt(unit.run / "receipts", receipt)
+    return receipt
+
+
+def classify_batch(
+    batch: LightCurves,
+    recipe: Recipe,
+    bundle: Bundle,
+    partition: Partition,
+    run_id: str,
+    stage: Stages | None = None,
+) -> tuple[pa.Table, pa.Table]:
+    """Classify a batch of light curves: the rows, and those that were rejected with their reasons.
+
+    Every light curve of the batch is in exactly one of the two tables.
+    """
+    stage = stage or Stages()
+    with stage("clean"):
+        good = cleaning.clean(
+            batch.t, batch.mag, batch.magerr, batch.flags, batch.offsets,
+            bad_flags=recipe.clean.bad_flags, min_epochs=recipe.clean.min_epochs,
+        )  # fmt: skip
+        good = _reject_bad_positions(good, batch)
+    with stage("statistics"):
+        table = statistics(good.t, good.mag, good.magerr, good.offsets)
+    with stage("gate"):
+        p_variable, passed = _gate(table, recipe, bundle)
+    with stage("images"):
+        images = _images(good, passed, bundle)
+    with stage("network"):
+        p_class = bundle.network(images)
+    with stage("rows"):
+        probabilities = cascade.leaf_probabilities(p_variable, p_class, passed, bundle.priors)
+        rows = _rows(batch, good, table, p_variable, passed, probabilities, bundle, partition, run_id)
+        return rows, _rejected(batch, good, run_id)
+
+
+@lru_cache(maxsize=1)
+def prepare(bundle: str, digest: str) -> Bundle:
+    """Load a bundle once in this process and check that it is the one that is meant."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from lightmill.models import bundle as bundles  # here: what only queries never imports TensorFlow
+
+    loaded = bundles.load(bundle)
+    if loaded.digest != digest:
+        raise bundles.BundleError(
+            f"bundle {bundle} has sha256 {loaded.digest[:8]}, the run was planned with {digest[:8]}: it was changed"
+        )
+    return loaded
+
+
+def warm_up() -> float:
+    """Compile the kernels into Numba's cache on this host, before several workers would each do so; seconds taken."""
+    start = time.perf_counter()
+    t = np.arange(8.0)
+    good = cleaning.clean(t, t, t + 1, np.zeros(8, np.int32), np.array([0, 8]), min_epochs=3)
+    statistics(good.t, good.mag, good.magerr, good.offsets)
+    dmdt_counts(good.t, good.mag, good.offsets, [0, 1, 8], [-8, 0, 8])
+    return time.perf_counter() - start
+
+
+def _reject_bad_positions(good: cleaning.Cleaned, batch: LightCurves) -> cleaning.Cleaned:
+    """Light curves without a place on the sky cannot stand in a catalogue."""
+    lost = batch.healpix_29[good.accepted] < 0
+    if not lost.any():
+        return good
+    reason = good.reason.copy()
+    reason[good.accepted[lost]] = cleaning.BAD_POSITION
+    kept = np.repeat(~lost, np.diff(good.offsets))
+    lengths = np.diff(good.offsets)[~lost]
+    return cleaning.Cleaned(
+        t=good.t[kept],
+        mag=good.mag[kept],
+        magerr=good.magerr[kept],
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        accepted=good.accepted[~lost],
+        n_good=good.n_good,
+        reason=reason,
+    )
+
+
+def _gate(table: np.ndarray, recipe: Recipe, bundle: Bundle) -> tuple[np.ndarray | None, np.ndarray]:
+    """p_variable (None without a gate) and which light curves go on to the network."""
+    if not bundle.has_gate:
+        return None, np.ones(len(table), bool)
+    p_variable = bundle.gate(table[:, [index_of(name) for name in bundle.statistics]])
+    if recipe.gate.mode == "off":
+        return p_variable, np.ones(len(table), bool)
+    threshold = bundle.threshold if recipe.gate.threshold is None else recipe.gate.threshold
+    return p_variable, p_variable >= threshold
+
+
+def _images(good: cleaning.Cleaned, passed: np.ndarray, bundle: Bundle) -> np.ndarray:
+    """Normalised dm-dt images of the light curves that passed; (k, n_dm, n_dt) float32."""
+    lengths = np.diff(good.offsets)
+    chosen = np.repeat(passed, lengths)
+    offsets = np.concatenate([[0], np.cumsum(lengths[passed])])
+    counts = dmdt_counts(good.t[chosen], good.mag[chosen], offsets, bundle.dt_edges, bundle.dm_edges)
+    return normalise(counts, bundle.normalisation)
+
+
+def _rows(
+    batch: LightCurves,
+    good: cleaning.Cleaned,
+    table: np.ndarray,
+    p_variable: np.ndarray | None,
+    passed: np.ndarray,
+    probabilities: np.ndarray,
+    bundle: Bundle,
+    partition: Partition,
+    run_id: str,
+) -> pa.Table:
+    at = good.accepted
+    n = len(at)
+    index, moved = _into_partition(batch.healpix_29[at], partition)
+    best = probabilities.argmax(axis=1)
+    ordered = np.sort(probabilities, axis=1)
+    columns = {
+        SPATIAL_INDEX_COLUMN: index,
+        "objectid": batch.objectid[at],
+        "ra": batch.ra[at],
+        "dec": batch.dec[at],
+        "filterid": batch.filterid[at],
+        "n_good": good.n_good[at],
+        "baseline": table[:, index_of("baseline")],
+        "mag_mean": table[:, index_of("mean")],
+        "amplitude": table[:, index_of("amplitude")],
+        "best_class": _words(best, bundle.leaves),
+        "best_prob": ordered[:, -1],
+        "margin": ordered[:, -1] - ordered[:, -2],
+        "flags": np.where(passed, 0, FLAGS["gated_out"]) | np.where(moved, FLAGS["moved_index"], 0),
+        "bundle": _words(np.zeros(n, np.int32), (bundle.digest[:8],)),
+        "run_id": _words(np.zeros(n, np.int32), (run_id,)),
+    }
+    if p_variable is not None:
+        columns["p_variable"] = p_variable
+    columns |= dict(zip(probability_columns(bundle.leaves), probabilities.T, strict=True))
+    return rows_table(columns, row_schema(bundle.leaves))
+
+
+def _rejected(batch: LightCurves, good: cleaning.Cleaned, run_id: str) -> pa.Table:
+    at = np.flatnonzero(good.reason != cleaning.ACCEPTED)
+    columns = {
+        SPATIAL_INDEX_COLUMN: batch.healpix_29[at],
+        "objectid": batch.objectid[at],
+        "ra": batch.ra[at],
+        "dec": batch.dec[at],
+        "filterid": batch.filterid[at],
+        "n_good": good.n_good[at],
+        "reason": _words(good.reason[at], cleaning.REASONS),
+        "run_id": _words(np.zeros(len(at), np.int32), (run_id,)),
+    }
+    return rows_table(columns, rejected_schema())
+
+
+def _into_partition(index: np.ndarray, partition: Partition) -> tuple[np.ndarray, np.ndarray]:
+    """Spatial indices moved to the partition's edge where float32 positions put them just outside; which were moved."""
+    shift = 2 * (SPATIAL_INDEX_ORDER - partition.order)
+    first, last = partition.pixel << shift, ((partition.pixel + 1) << shift) - 1
+    inside = np.clip(index, first, last)
+    return inside, inside != index
+
+
+def _words(codes: np.ndarray, words: tuple[str, ...]) -> pa.Array:
+    """Codes into a tuple of words, as a dictionary column."""
+    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(words, pa.string()))
+
+
+def _sorted(tables: list[pa.Table], schema: pa.Schema) -> pa.Table:
+    """The batches as one table in the order of the catalogue."""
+    whole = pa.concat_tables(tables).unify_dictionaries() if tables else schema.empty_table()
+    if len(tables) < 2:
+        return whole
+    return whole.combine_chunks().sort_by([(SPATIAL_INDEX_COLUMN, "ascending"), ("objectid", "ascending")])
+
+
+def _commit_or_remove(table: pa.Table, path: Path, unit: Unit) -> int:
+    """Commit a table; of an empty one no file is kept, nor an older one of the same partition."""
+    if len(table) == 0:
+        path.unlink(missing_ok=True)
+        return 0
+    return commit(table, path, unit.run / "scratch")
+
+
+def _rows_path(unit: Unit) -> Path:
+    return partition_path(unit.catalog, unit.partition.order, unit.partition.pixel)
+
+
+def _rejected_path(unit: Unit) -> Path:
+    path = receipt_path(unit.run / "rejected", unit.partition.order, unit.partition.pixel)
+    return path.with_suffix(".parquet")
+
+
+def _tally(refused: pa.Table) -> dict[str, int]:
+    """How many light curves were rejected for each reason."""
+    counts = refused.column("reason").combine_chunks().cast(pa.string()).value_counts().to_pylist()
+    return {entry["values"]: entry["counts"] for entry in counts}

@@ -1,0 +1,494 @@
+"""The command line: each command parses, calls one library function and prints (data on stdout, messages on stderr).
+
+Exit codes: 0 done; 1 it could not be done, with one line that says why; 2 wrong use; 3 done, but for some partitions.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from enum import StrEnum
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+# what a command needs beyond this is imported inside it: `query` must not wait for Dask, nor Dask for TensorFlow
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from lightmill.catalogs.partitions import Cone
+    from lightmill.pipeline.run import Summary
+
+__all__ = ["app", "main"]
+
+TERMINAL_COLUMNS = (
+    "objectid", "ra", "dec", "filterid", "n_good", "mag_mean", "amplitude", "best_class", "best_prob", "period",
+)  # fmt: skip
+DISTINCTIVE = ("objectid", "best_class", "run_id")  #: columns by which a whole catalogue row is known
+
+PARTIAL = 3  #: exit code: finished, but some partitions failed
+
+app = typer.Typer(
+    name="lightmill",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Classify whole archival data releases of light curves: HATS in, classification catalogue out.",
+)
+messages = Console(stderr=True, highlight=False)
+
+
+class TextOrJson(StrEnum):
+    """Output of commands that end with a summary."""
+
+    table = "table"
+    json = "json"
+
+
+class Form(StrEnum):
+    """Output of `query`."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+    parquet = "parquet"
+    votable = "votable"
+    fits = "fits"
+
+
+class SimulatedLayout(StrEnum):
+    """How `simulate` stores epochs."""
+
+    nested = "nested"
+    list = "list"
+
+
+def _cone(text: str) -> Cone:
+    from astropy.coordinates import Angle
+
+    from lightmill.catalogs.partitions import Cone
+
+    try:
+        ra, dec, radius = (part.strip() for part in text.split(","))
+        cone = Cone(float(ra) % 360, float(dec), float(Angle(radius, unit="deg").deg))
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{text!r} is not ra,dec,radius in degrees, for example 210.5,-5.2,0.5"
+        ) from error
+    if not (abs(cone.dec) <= 90 and 0 < cone.radius <= 180):
+        raise typer.BadParameter(
+            f"declination must lie in ±90, radius in 0…180 degrees, got {cone.dec}, {cone.radius}"
+        )
+    return cone
+
+
+Out = Annotated[Path, typer.Option("--out", help="Where to write; must not exist, or be this command's own.")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Worker processes (default: one a core).")
+]
+Summarise = Annotated[TextOrJson, typer.Option("--format", help="How to print the summary.")]
+ConeOption = Annotated[
+    str | None,
+    typer.Option("--cone", metavar="RA,DEC,R", help="Only around a point; degrees, or R as 30arcsec."),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"lightmill {installed_version('lightmill')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    """Options of every command."""
+
+
+@app.command("import")
+def import_command(
+    sources: Annotated[list[Path], typer.Argument(metavar="SRC…", help="Parquet files, or folders of them.")],
+    out: Out,
+    workers: Workers = None,
+    recipe: Annotated[str, typer.Option(help="Recipe whose [layout] names the columns.")] = "ztf-dr",
+    form: Summarise = TextOrJson.table,
+) -> None:
+    """Make a HATS release of bulk light-curve Parquet files.
+
+    Example: `lightmill import ztf_000250_zg_c01_q1_dr5.parquet --out release`
+    """
+    from lightmill.models.extras import need
+    from lightmill.pipeline.recipe import load_recipe
+
+    need("hats_import", extra="import")
+    from lightmill.pipeline.bulk import import_files
+
+    done = import_files(
+        sources,
+        out,
+        layouts=load_recipe(recipe).layout.choices(),
+        workers=workers,
+        progress=messages.is_terminal,
+    )
+    _print_facts(asdict(done), form)
+
+
+@app.command()
+def simulate(
+    n: Annotated[int, typer.Option("--n", help="Light curves to make.")],
+    out: Out,
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+    layout: Annotated[SimulatedLayout, typer.Option(help="How epochs are stored.")] = SimulatedLayout.nested,
+    variable_fraction: Annotated[float, typer.Option(help="Share of variable objects.")] = 0.025,
+    workers: Workers = None,
+    form: Summarise = TextOrJson.table,
+) -> None:
+    """Write a ZTF-like release of any size, with a truth table.
+
+    Example: `lightmill simulate --n 20000 --out release --seed 1`
+    """
+    from lightmill.pipeline.progress import bar
+    from lightmill.pipeline.simulate import simulate as make
+
+    with bar(messages, "simulating") as report:
+        done = make(
+            out,
+            n,
+            seed=seed,
+            layout=layout.value,
+            variable_fraction=variable_fraction,
+            processes=workers,
+            progress=report,
+        )
+    _print_facts(asdict(done), form)
+
+
+@app.command()
+def train(
+    labels: Annotated[
+        Path, typer.Option(help="Labelled light curves: Parquet with id, label, mjd[], mag[], magerr[].")
+    ],
+    out: Out,
+    recipe: Annotated[str, typer.Option(help="Recipe to train for, by name or path.")] = "ztf-dr",
+    survey: Annotated[
+        list[Path] | None,
+        typer.Option(help="Light curves of the survey, for a gate: real epochs, errors, non-variables."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+) -> None:
+    """Train the bundle of a recipe and write its model card.
+
+    Example: `lightmill train --labels crts_css_labelled.parquet --recipe crts-7 --out bundle`
+    """
+    from lightmill.pipeline.recipe import load_recipe
+    from lightmill.pipeline.train import train as make
+
+    metrics = make(labels, load_recipe(recipe), out, survey=survey or (), seed=seed, progress=messages.print)
+    _print_json(metrics)
+
+
+@app.command()
+def evaluate(
+    bundle: Annotated[str, typer.Argument(help="Bundle, by name or path.")],
+    labels: Annotated[Path, typer.Option(help="Labelled light curves.")],
+    rename: Annotated[
+        list[str] | None, typer.Option("--map", metavar="A=B", help="Take label A of the table for class B.")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Only these classes; may be given several times.")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Recipe for layout and cuts (default: the bundle's name).")
+    ] = None,
+    form: Summarise = TextOrJson.table,
+) -> None:
+    """Apply a bundle to labelled light curves and measure how right it is.
+
+    Example: `lightmill evaluate crts-7 --labels crts_css_labelled.parquet --map beta_lyrae=EW --format json`
+    """
+    from lightmill.pipeline.evaluate import evaluate as measure
+
+    figures = measure(bundle, labels, aliases=_pairs(rename or []), only=only or None, recipe=recipe)
+    if form is TextOrJson.json:
+        _print_json(figures)
+        return
+    _print_evaluation(figures)
+
+
+@app.command()
+def run(
+    release: Annotated[str, typer.Argument(help="HATS catalogue of light curves: path or fsspec URL.")],
+    out: Out,
+    recipe: Annotated[str, typer.Option(help="Recipe, by name or path.")] = "ztf-dr",
+    workers: Workers = None,
+    cone: ConeOption = None,
+    form: Summarise = TextOrJson.table,
+) -> None:
+    """Classify a release into a HATS catalogue; run it again to do only what is missing.
+
+    A cone chooses whole partitions. Exit code 3: finished, but some partitions failed (they are named).
+
+    Example: `lightmill run release --recipe ztf-dr --out catalogue --workers 2`
+    """
+    from lightmill.pipeline.progress import RunProgress
+    from lightmill.pipeline.recipe import load_recipe
+    from lightmill.pipeline.run import run as start
+
+    region = _cone(cone) if cone else None
+    watch = RunProgress(messages)
+    try:
+        summary = start(release, load_recipe(recipe), out, workers=workers, region=region, watch=watch)
+    finally:
+        watch.close()
+    _print_summary(summary, form)
+    if summary.failed:
+        raise typer.Exit(PARTIAL)
+
+
+@app.command()
+def query(
+    catalogue: Annotated[str, typer.Argument(help="Classification catalogue: path or fsspec URL.")],
+    cone: ConeOption = None,
+    best_class: Annotated[str | None, typer.Option("--class", help="Most probable class.")] = None,
+    min_prob: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Least probability of that class.")
+    ] = None,
+    objectid: Annotated[int | None, typer.Option("--id", metavar="OBJECTID", help="One light curve.")] = None,
+    sql: Annotated[
+        str | None, typer.Option(help="SELECT … FROM catalogue (the rows that meet the rest).")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=0, help="At most so many rows (a table shows 20 if not told).")
+    ] = None,
+    form: Annotated[Form, typer.Option("--format", help="What to print.")] = Form.table,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write to a file instead of standard output.")
+    ] = None,
+) -> None:
+    """Ask a catalogue: by place, class, probability, identifier or SQL.
+
+    Example: `lightmill query catalogue --class RRab --min-prob 0.9 --format votable --out rrab.xml`
+    """
+    from lightmill.catalogs.formats import BINARY, encode
+    from lightmill.catalogs.query import Question, why_rejected
+    from lightmill.catalogs.query import query as ask
+
+    if form is Form.table and out is not None:
+        raise typer.BadParameter(
+            "a table is for reading: choose --format json, csv, parquet, votable or fits for --out"
+        )
+    if form.value in BINARY and out is None and sys.stdout.isatty():
+        raise typer.BadParameter(f"{form.value} is not for a terminal: give --out FILE, or pipe it")
+    shown = limit if limit is not None else (20 if form is Form.table else None)
+    found = ask(
+        catalogue,
+        Question(_cone(cone) if cone else None, best_class, min_prob, objectid, sql, shown),
+    )
+    if len(found) == 0 and objectid is not None and sql is None:
+        reason = why_rejected(catalogue, objectid)
+        messages.print(
+            f"{objectid} was not classified: {reason}" if reason else f"{objectid} is not in {catalogue}",
+            markup=False,
+        )
+    if form is Form.table:
+        _print_table(found)
+        if limit is None and len(found) == shown:
+            messages.print(f"the first {shown} rows; --limit N shows more")
+        return
+    data = encode(found, form.value)
+    if out is None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+    else:
+        out.write_bytes(data)
+        messages.print(f"{len(found)} rows written to {out}")
+
+
+@app.command()
+def report(
+    catalogue: Annotated[Path, typer.Argument(help="Classification catalogue, local.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="HTML file (default: report.html in the catalogue).")
+    ] = None,
+    release: Annotated[
+        str | None, typer.Option(help="Where the light curves are now, if they moved.")
+    ] = None,
+) -> None:
+    """Write one self-contained HTML page about a catalogue, with pictures.
+
+    Example: `lightmill report catalogue --out report.html`
+    """
+    from lightmill.pipeline.report import report as write
+
+    page = write(catalogue, out, release=release)
+    typer.echo(str(page))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for all of it.")] = Path("demo"),
+    release: Annotated[str | None, typer.Option(help="Take this release instead of simulating one.")] = None,
+) -> None:
+    """Simulate a release, classify it, ask three questions and write a report, saying each command.
+
+    Example: `lightmill demo --out demo`
+    """
+    from lightmill.pipeline.demo import demo as show
+
+    show(
+        out,
+        release,
+        execute=lambda arguments: app(list(arguments), standalone_mode=False),
+        say=lambda text: typer.echo(text, err=True),
+    )
+
+
+@app.command()
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Print this one.")] = None,
+) -> None:
+    """List the recipes that ship with Lightmill, or print one to start your own from.
+
+    Example: `lightmill recipes ztf-dr > mine.toml`
+    """
+    from lightmill.pipeline.recipe import known_recipes, load_recipe, recipe_text
+
+    if name is not None:
+        load_recipe(name)
+        typer.echo(recipe_text(name), nl=False)
+        return
+    for known in known_recipes():
+        typer.echo(f"{known}\t{load_recipe(known).description}")
+
+
+@app.command()
+def warmup() -> None:
+    """Compile the kernels into this host's cache, so that no worker has to.
+
+    Example: `srun --ntasks-per-node=1 lightmill warmup`
+    """
+    from lightmill.pipeline.classify import warm_up
+
+    typer.echo(f"kernels ready after {warm_up():.1f} s")
+
+
+def main() -> None:
+    """Run the command line; an error of the library is one line on standard error and exit code 1."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        app()
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
+        if os.environ.get("LIGHTMILL_TRACEBACK"):
+            raise
+        name = "" if type(error) in (ValueError, RuntimeError, OSError) else f"{type(error).__name__}: "
+        messages.print(f"lightmill: {name}{error}", markup=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        messages.print("lightmill: interrupted; the same command goes on where it stopped")
+        sys.exit(130)
+
+
+def _pairs(texts: Sequence[str]) -> dict[str, str]:
+    pairs = {}
+    for text in texts:
+        a, equals, b = text.partition("=")
+        if not (a and equals and b):
+            raise typer.BadParameter(f"--map {text!r} is not A=B: label of the table = class of the bundle")
+        pairs[a] = b
+    return pairs
+
+
+def _print_json(facts: object) -> None:
+    typer.echo(json.dumps(facts, indent=1, default=str))
+
+
+def _print_facts(facts: dict[str, object], form: TextOrJson) -> None:
+    if form is TextOrJson.json:
+        _print_json(facts)
+        return
+    table = Table(show_header=False, box=None)
+    for key, value in facts.items():
+        table.add_row(key.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
+    Console().print(table)
+
+
+def _print_summary(summary: Summary, form: TextOrJson) -> None:
+    if form is TextOrJson.json:
+        facts = asdict(summary)
+        for failure in facts["failed"]:
+            failure.pop("trace")
+        _print_json(facts)
+        return
+    rejected = ", ".join(f"{n:,} {reason}" for reason, n in sorted(summary.rejected.items())) or "none"
+    table = Table(show_header=False, box=None)
+    for key, text in (
+        (
+            "light curves",
+            f"{summary.light_curves:,} in {summary.partitions:,} partitions, {summary.computed:,} computed now",
+        ),
+        ("classified", f"{summary.classified:,}"),
+        ("rejected", rejected),
+        ("failed", f"{len(summary.failed):,} partitions"),
+        ("time", f"{summary.seconds:.1f} s, {summary.light_curves_per_second:,.0f} light curves/s"),
+        ("peak memory", f"{summary.peak_rss_bytes / 2**20:,.0f} MiB in a worker"),
+        ("catalogue", summary.catalogue or "none: no light curve could be classified"),
+    ):
+        table.add_row(key, text)
+    Console().print(table)
+    for failure in summary.failed:
+        messages.print(f"failed: Norder={failure.order}/Npix={failure.pixel}: {failure.error}", markup=False)
+    if summary.failed:
+        messages.print("the same command tries the failed partitions again")
+
+
+def _print_table(found: pa.Table) -> None:
+    from lightmill.catalogs.formats import plain
+
+    # on a terminal 30 columns would not fit: those that tell most are shown, unless SQL has chosen
+    shown = [name for name in found.column_names if name in TERMINAL_COLUMNS] or found.column_names
+    if not set(DISTINCTIVE) <= set(found.column_names):
+        shown = found.column_names
+    table = Table(box=None)
+    for name in shown:
+        table.add_column(name, no_wrap=True)
+    for row in plain(found).select(shown).to_pylist():
+        table.add_row(*(_cell(value) for value in row.values()))
+    width = None if sys.stdout.isatty() else 250  # a pipe is as wide as it needs to be
+    Console(width=width).print(table)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.5f}" if abs(value) >= 10 else f"{value:.4g}"
+    return str(value)
+
+
+def _print_evaluation(figures: dict[str, object]) -> None:
+    console = Console()
+    console.print(
+        f"n {figures['n']}, accuracy {figures['accuracy']:.3f}, macro-F1 {figures['macro_f1']:.3f}, "
+        f"ECE {figures['ece']:.3f}"
+    )
+    table = Table("class", "precision", "recall", "F1", "support", box=None)
+    for name, row in figures["per_class"].items():  # type: ignore[attr-defined]
+        table.add_row(
+            name, *(f"{row[key]:.3f}" for key in ("precision", "recall", "f1")), str(row["support"])
+        )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

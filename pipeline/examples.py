@@ -1,0 +1,162 @@
+"""Examples: what networks and gates are trained on and tested with, drawn anew as often as asked, by seed.
+
+`Direct` are labelled light curves as they are; `Reobserved` are labelled stars on a survey's hosts, with the survey's own
+transients, and to each the same host without the star.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lightmill.pipeline.dmdt import Grid, dmdt_counts, normalise
+from lightmill.pipeline.features import statistics
+from lightmill.pipeline.hosts import Hosts
+from lightmill.pipeline.reobserve import ErrorCurve, Observer, Star, inject
+
+__all__ = ["Curves", "Direct", "Drawn", "Reobserved"]
+
+MOST_DROPPED = 0.3
+"""Largest share of epochs that augmentation leaves out."""
+
+MOST_NOISE = 0.5
+"""Largest noise that augmentation adds, in errors of each epoch."""
+
+SIZE_SCATTER = 0.1
+"""Scatter (natural logarithm) of the factor on a star's variability at each draw."""
+
+FREQUENCY_SCATTER = 0.02
+"""Largest relative change of a star's frequency at each draw: breaks coincidences of periods with cadences."""
+
+TRIES = 50
+"""Hosts that are tried for a star before it is given up."""
+
+
+@dataclass(frozen=True)
+class Curves:
+    """A ragged batch of n clean light curves."""
+
+    t: np.ndarray  #: (N,) float64 [d]
+    mag: np.ndarray  #: (N,) float64 [mag]
+    magerr: np.ndarray  #: (N,) float64 [mag]
+    offsets: np.ndarray  #: (n + 1,) int64
+
+    @classmethod
+    def of(cls, parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Curves:
+        """Light curves given one by one as (t, mag, magerr)."""
+        offsets = np.concatenate([[0], np.cumsum([len(t) for t, _, _ in parts])]).astype(np.int64)
+        columns = [np.concatenate([part[i] for part in parts] or [np.empty(0)]) for i in range(3)]
+        return cls(*columns, offsets)
+
+    def images(self, grid: Grid, normalisation: str) -> np.ndarray:
+        """(n, n_dm, n_dt) float32."""
+        counts = dmdt_counts(self.t, self.mag, self.offsets, grid.dt_edges, grid.dm_edges)
+        return normalise(counts, normalisation)
+
+    def statistics(self) -> np.ndarray:
+        """(n, len(STATISTICS)) float64."""
+        return statistics(self.t, self.mag, self.magerr, self.offsets)
+
+
+class Direct:
+    """Labelled light curves as they are."""
+
+    def __init__(self, curves: Curves, grid: Grid, normalisation: str) -> None:
+        self.curves, self.grid, self.normalisation = curves, grid, normalisation
+
+    def test_images(self) -> np.ndarray:
+        """(n, n_dm, n_dt) float32."""
+        return self.curves.images(self.grid, self.normalisation)
+
+    def augmented_images(self, seed: int) -> np.ndarray:
+        """(n, n_dm, n_dt) float32, from light curves with up to 30 % fewer epochs and up to half an error of noise."""
+        rng, own = np.random.default_rng(seed), self.curves
+        n = np.diff(own.offsets)
+        kept = rng.random(len(own.t)) < np.repeat(rng.uniform(1 - MOST_DROPPED, 1, len(n)), n)
+        noise = np.repeat(rng.uniform(0, MOST_NOISE, len(n)), n) * rng.standard_normal(len(own.t))
+        offsets = np.concatenate([[0], np.cumsum(kept)])[own.offsets].astype(np.int64)
+        mag = own.mag + own.magerr * noise
+        return Curves(own.t[kept], mag[kept], own.magerr[kept], offsets).images(self.grid, self.normalisation)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One draw of n examples."""
+
+    variable: Curves  #: the examples
+    constant: Curves  #: the same hosts and epochs without them
+    amplitude: (
+        np.ndarray
+    )  #: (n,) float64 [mag], half of the range of the noiseless change; of transients, of the data
+    level: np.ndarray  #: (n,) float64 [mag], median magnitude without the variability
+
+
+class Reobserved:
+    """Labelled stars on a survey's hosts, followed by the survey's own transients.
+
+    Example i < len(stars) is a star, example len(stars) + j is the transient `transients[j]`.
+    """
+
+    def __init__(
+        self, stars: Sequence[Star], transients: np.ndarray, hosts: Hosts, curve: ErrorCurve, min_epochs: int
+    ):
+        self.stars, self.transients = stars, transients
+        self.hosts, self.curve, self.min_epochs = hosts, curve, min_epochs
+
+    def __len__(self) -> int:
+        return len(self.stars) + len(self.transients)
+
+    def draw(self, rows: np.ndarray, allowed: np.ndarray, seed: int) -> Drawn:
+        """Re-observe the examples `rows` on the hosts `allowed`.
+
+        Parameters
+        ----------
+        rows : (n,) integer, examples
+        allowed : (k,) integer, hosts; of a fold's training or test side
+        """
+        rng = np.random.default_rng(seed)
+        observer = Observer(self.hosts, allowed, self.curve, min_epochs=self.min_epochs)
+        parts = [self._one(int(row), observer, rng) for row in rows]
+        return Drawn(
+            variable=Curves.of([part[0] for part in parts]),
+            constant=Curves.of([part[1] for part in parts]),
+            amplitude=np.array([part[2] for part in parts]),
+            level=np.array([float(np.median(part[1][1])) for part in parts]),
+        )
+
+    def _one(self, row: int, observer: Observer, rng: np.random.Generator):
+        if row < len(self.stars):
+            return self._star(self.stars[row], observer, rng)
+        return self._transient(int(self.transients[row - len(self.stars)]), observer, rng)
+
+    def _star(self, star: Star, observer: Observer, rng: np.random.Generator):
+        factor = float(np.exp(SIZE_SCATTER * rng.standard_normal()))
+        stretch, phase, start = (
+            rng.uniform(1 - FREQUENCY_SCATTER, 1 + FREQUENCY_SCATTER),
+            rng.random(),
+            rng.random(),
+        )
+        for _ in range(TRIES):
+            host = observer.draw_host(rng)
+            t, mag, magerr = observer.observe(host, observer.thin(host, rng), rng)
+            change = factor * star.at(stretch * t, phase, start * star.slack(t[-1]))
+            new, error, seen = inject(mag, magerr, change, self.curve)
+            if seen.sum() >= self.min_epochs:
+                return (
+                    (t[seen] - t[seen][0], new[seen], error[seen]),
+                    (t, mag, magerr),
+                    0.5 * np.ptp(change[seen]),
+                )
+        raise ValueError(
+            f"a star of range {np.ptp(change):.2g} mag leaves fewer than {self.min_epochs} epochs on each of {TRIES} "
+            "hosts: the survey is too faint or too short for it; add survey files with longer or brighter light curves"
+        )
+
+    def _transient(self, host: int, observer: Observer, rng: np.random.Generator):
+        t, mag, magerr = self.hosts.one(host)
+        # no windows: one without the outburst would not be an example of it
+        rows = observer.thin(host, rng, windows=False)
+        own = t[rows] - t[rows][0], mag[rows], magerr[rows]
+        return own, observer.observe(host, rows, rng, float(np.median(mag))), 0.5 * np.ptp(mag[rows])

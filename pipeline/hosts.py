@@ -1,0 +1,146 @@
+"""Hosts: the real light curves of a survey, on which labelled stars are re-observed.
+
+Two kinds of file are read: a release's own light curves (any layout of `catalogs.lightcurves`), whose magnitudes serve as
+a non-variable star's; and tables of epochs of known transients, of which the transient itself is an example of its
+class, and the epochs and errors serve as the cadence of another star.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lightmill.catalogs.lightcurves import Layout, LayoutError, choose_layout, from_arrow
+from lightmill.pipeline.clean import clean
+from lightmill.pipeline.recipe import Recipe
+
+__all__ = ["TRANSIENT_COLUMNS", "Hosts", "join", "read_hosts"]
+
+TRANSIENT_COLUMNS = ("oid", "hjd", "mag", "magerr", "catflags", "ZTFID", "bts_type", "bts_peakt_jd")
+"""Columns of a table of epochs: light curve, time [d], magnitude, error, flags, transient, its type and peak [d]."""
+
+PEAK_WINDOW = (-20.0, 60.0)
+"""Days around a transient's peak; an example of its class has at least PEAK_EPOCHS in there."""
+
+PEAK_EPOCHS = 3
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """n real light curves, cleaned."""
+
+    t: np.ndarray  #: (N,) float64 [d], increasing within a light curve
+    mag: np.ndarray  #: (N,) float64 [mag]
+    magerr: np.ndarray  #: (N,) float64 [mag]
+    offsets: np.ndarray  #: (n + 1,) int64
+    group: np.ndarray  #: (n,) int64; light curves of one group are one object
+    kind: (
+        np.ndarray
+    )  #: (n,) str: "" a star whose magnitudes count as constant, else the type of the transient
+    at_peak: np.ndarray  #: (n,) bool; a transient that was seen around its peak
+
+    def __len__(self) -> int:
+        return len(self.group)
+
+    @property
+    def constant(self) -> np.ndarray:
+        """(n,) bool: magnitudes are a star's that counts as constant."""
+        return self.kind == ""
+
+    def one(self, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Time, magnitude and error of one light curve."""
+        rows = slice(self.offsets[i], self.offsets[i + 1])
+        return self.t[rows], self.mag[rows], self.magerr[rows]
+
+
+def read_hosts(paths: Sequence[str | Path], recipe: Recipe) -> Hosts:
+    """Read hosts from survey files: of each light curve the good epochs, if they are enough for the recipe.
+
+    Raises
+    ------
+    LayoutError
+        if a file is neither a release's light curves nor a table of epochs of transients.
+    ValueError
+        if a file is missing, or there is no constant star in all.
+    """
+    parts = []
+    for path in map(Path, paths):
+        if not path.is_file():
+            raise ValueError(f"survey {path}: no such file; give Parquet files of real light curves")
+        schema = pq.read_schema(path)
+        is_transients = set(TRANSIENT_COLUMNS) <= set(schema.names)
+        parts.append(_transients(path, recipe) if is_transients else _stars(path, schema, recipe))
+    hosts = join(parts)
+    if not hosts.constant.any():
+        raise ValueError(
+            f"no survey file holds constant stars with ≥ {recipe.clean.min_epochs} good epochs: the gate is trained on them; "
+            f"add a file of a release's own light curves (given: {', '.join(map(str, paths))})"
+        )
+    return hosts
+
+
+def join(parts: Sequence[Hosts]) -> Hosts:
+    """Several as one; groups of different parts stay different."""
+    starts = np.cumsum([0] + [int(part.group.max(initial=-1)) + 1 for part in parts])
+    return Hosts(
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("t", "mag", "magerr")),
+        offsets=_offsets(np.concatenate([np.diff(part.offsets) for part in parts])),
+        group=np.concatenate([part.group + start for part, start in zip(parts, starts[:-1], strict=True)]),
+        kind=np.concatenate([part.kind for part in parts]),
+        at_peak=np.concatenate([part.at_peak for part in parts]),
+    )
+
+
+def _stars(path: Path, schema: pa.Schema, recipe: Recipe) -> Hosts:
+    try:
+        layout: Layout = choose_layout(schema, recipe.layout.choices(), where=str(path))
+    except LayoutError as error:
+        raise LayoutError(
+            f"{error}. A table of epochs of transients would need {', '.join(TRANSIENT_COLUMNS)}"
+        ) from error
+    curves = from_arrow(pq.read_table(path, columns=list(layout.columns)), layout)
+    good = clean(
+        curves.t, curves.mag, curves.magerr, curves.flags, curves.offsets,
+        bad_flags=recipe.clean.bad_flags, min_epochs=recipe.clean.min_epochs,
+    )  # fmt: skip
+    n = len(good.accepted)
+    return Hosts(
+        good.t, good.mag, good.magerr, good.offsets,
+        group=np.arange(n), kind=np.full(n, "", dtype="<U16"), at_peak=np.zeros(n, bool),
+    )  # fmt: skip
+
+
+def _transients(path: Path, recipe: Recipe) -> Hosts:
+    """One light curve for each `oid`, grouped by transient, with HJD as time."""
+    table = pq.read_table(path, columns=list(TRANSIENT_COLUMNS)).sort_by(
+        [("oid", "ascending"), ("hjd", "ascending")]
+    )
+    column = {
+        name: table.column(name).combine_chunks().to_numpy(zero_copy_only=False) for name in TRANSIENT_COLUMNS
+    }
+    first = np.flatnonzero(np.append(True, column["oid"][1:] != column["oid"][:-1]))
+    offsets = np.append(first, table.num_rows).astype(np.int64)
+    good = clean(
+        column["hjd"], column["mag"], column["magerr"], column["catflags"], offsets,
+        bad_flags=recipe.clean.bad_flags, min_epochs=recipe.clean.min_epochs,
+    )  # fmt: skip
+    rows = first[good.accepted]
+    _, group = np.unique(column["ZTFID"][rows].astype(str), return_inverse=True)
+    since_peak = column["hjd"] - column["bts_peakt_jd"]
+    usable = (column["catflags"].astype(np.int64) & recipe.clean.bad_flags) == 0
+    near = usable & (since_peak > PEAK_WINDOW[0]) & (since_peak < PEAK_WINDOW[1])
+    return Hosts(
+        good.t, good.mag, good.magerr, good.offsets,
+        group=group.astype(np.int64),
+        kind=column["bts_type"][rows].astype("<U16"),
+        at_peak=np.add.reduceat(near.astype(np.int64), first)[good.accepted] >= PEAK_EPOCHS,
+    )  # fmt: skip
+
+
+def _offsets(n: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(n)]).astype(np.int64)
