@@ -50,16 +50,30 @@ def _astropy(table: pa.Table) -> Table:
     out = Table()
     for field, column in zip(plain(table).schema, plain(table).columns, strict=True):
         facts = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
-        mask = column.is_null().to_numpy()
-        if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
-            values = np.array(column.fill_null("").to_pylist(), dtype=str)
-        else:
-            values = column.fill_null(0).to_numpy()
         out[field.name] = MaskedColumn(
-            values,
-            mask=mask,
+            _values(column),
+            mask=column.is_null().to_numpy(),
             unit=facts.get("unit") or None,
             description=facts.get("description"),
             meta={"ucd": facts["ucd"]} if "ucd" in facts else None,
         )
     return out
+
+
+def _values(column: pa.ChunkedArray) -> np.ndarray:
+    """A column as NumPy has it, of a type that VOTable and FITS have too; what is masked is 0, False or empty."""
+    kind = column.type
+    if pa.types.is_boolean(kind):
+        return column.fill_null(False).to_numpy()
+    if pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale == 0):
+        # DuckDB sums integers into 128 bits; VOTable has no int8 and no unsigned ones but uint8
+        small = pa.int16() if kind == pa.int8() else kind
+        signed = small if small in (pa.uint8(), pa.int16(), pa.int32()) else pa.int64()
+        try:
+            return column.cast(signed).fill_null(0).to_numpy()
+        except pa.ArrowInvalid:
+            return column.cast(pa.float64()).fill_null(0).to_numpy()
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        wide = kind if kind in (pa.float32(), pa.float64()) else pa.float64()
+        return column.cast(wide).fill_null(0).to_numpy()
+    return np.array(["" if value is None else str(value) for value in column.to_pylist()], dtype=str)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -31,7 +32,7 @@ class Layout:
     mag: str  #: magnitude [mag]
     magerr: str  #: one-sigma error of the magnitude [mag]
     flags: str | None  #: integer quality flags of each epoch
-    objectid: str  #: identifier of the light curve, integer, or text (then it is numbered by the reader)
+    objectid: str  #: identifier of the light curve, integer, or text (then a hash stands for it)
     ra: str  #: right ascension [deg]
     dec: str  #: declination [deg]
     filterid: str | None  #: passband, integer
@@ -172,7 +173,7 @@ class LightCurves:
 def from_arrow(table: pa.Table | pa.RecordBatch, layout: Layout) -> LightCurves:
     """View a table as light curves, without copying the epochs of a single-chunk table.
 
-    A null list is a light curve without epochs; a null value in a float column becomes NaN.
+    A null list is a light curve without epochs; a null time, magnitude or error becomes NaN, a null flag 0.
 
     Raises
     ------
@@ -184,7 +185,7 @@ def from_arrow(table: pa.Table | pa.RecordBatch, layout: Layout) -> LightCurves:
         choose_layout(table.schema, {layout.name: layout})
     t, offsets = _flat(table, layout, layout.t)
     mag, magerr = (_same_lengths(table, layout, name, offsets) for name in (layout.mag, layout.magerr))
-    flags = _same_lengths(table, layout, layout.flags, offsets) if layout.flags else np.empty(0, np.int32)
+    flags = _integers(_same_lengths(table, layout, layout.flags, offsets)) if layout.flags else np.empty(0, np.int32)
     n = len(offsets) - 1
     ra, dec = _row(table, layout.ra, np.float64), _row(table, layout.dec, np.float64)
     return LightCurves(
@@ -232,10 +233,8 @@ def _flat(table: pa.Table | pa.RecordBatch, layout: Layout, name: str) -> tuple[
     column = _one_chunk(table.column(layout.nested or name))
     child = name if layout.nested else None
     if child is not None and pa.types.is_struct(column.type):
-        # struct<list>: `field` ignores the validity of the struct itself, so a null row must be masked by hand
-        parent, column, child = column, column.field(name), None
-        if parent.null_count and _is_list(column.type):
-            column = pa.compute.if_else(parent.is_valid(), column, pa.scalar(None, column.type))
+        # not `.field`, which ignores the validity of the struct itself: the lists of a null row are null
+        column, child = pa.compute.struct_field(column, name), None
     if not _is_list(column.type):
         raise LayoutError(
             f"column {name!r} is {column.type}, not a list: the layout {layout.name!r} expects one list an object; "
@@ -247,7 +246,7 @@ def _flat(table: pa.Table | pa.RecordBatch, layout: Layout, name: str) -> tuple[
     offsets = column.offsets.to_numpy(zero_copy_only=False).astype(np.int64)
     values = column.values.slice(offsets[0], offsets[-1] - offsets[0])
     if child is not None:
-        values = values.field(child)
+        values = pa.compute.struct_field(values, child)
     return values.to_numpy(zero_copy_only=False), offsets - offsets[0]
 
 
@@ -268,6 +267,11 @@ def _floats(values: np.ndarray) -> np.ndarray:
     return values if values.dtype.kind == "f" else values.astype(np.float64)
 
 
+def _integers(values: np.ndarray) -> np.ndarray:
+    """NumPy has floats for integers of which one is null; no flag is set there."""
+    return values if values.dtype.kind in "iu" else np.nan_to_num(values).astype(np.int64)
+
+
 def _row(table: pa.Table | pa.RecordBatch, name: str, dtype: type) -> np.ndarray:
     column = _one_chunk(table.column(name))
     if column.null_count:
@@ -276,8 +280,9 @@ def _row(table: pa.Table | pa.RecordBatch, name: str, dtype: type) -> np.ndarray
 
 
 def _identifiers(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
-    """Integer identifiers as they are; text ones numbered by row."""
+    """Integer identifiers as they are; for text the first 63 bits of its SHA-256, the same in every batch."""
     array = _one_chunk(column)
     if pa.types.is_integer(array.type):
         return array.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-    return np.arange(len(array), dtype=np.int64)
+    digests = (hashlib.sha256(str(text).encode()).digest() for text in array.to_pylist())
+    return np.fromiter((int.from_bytes(digest[:8]) >> 1 for digest in digests), np.int64, len(array))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from hats import read_hats
@@ -111,6 +113,10 @@ class HatsTable:
     catalog: HealpixDataset  #: as hats sees it
     root: UPath  #: folder of the (main) catalogue
 
+    def pixels(self) -> tuple[tuple[int, int], ...]:
+        """(order, pixel) of all partitions, in HEALPix order."""
+        return tuple((int(pixel.order), int(pixel.pixel)) for pixel in self.catalog.get_healpix_pixels())
+
     def partitions(self, region: Region | None = None) -> tuple[Partition, ...]:
         """The partitions that overlap a region (None: all), in HEALPix order; their files are looked up, not opened."""
         catalog = self.catalog if region is None else _within(self.catalog, region)
@@ -124,29 +130,36 @@ class HatsTable:
         return Partition(
             order=int(pixel.order),
             pixel=int(pixel.pixel),
-            files=tuple(_files(path)),
+            files=tuple(_files(path, is_folder=suffix == "/")),
             protocol=path.protocol,
             options=json.dumps(dict(path.storage_options), default=str, sort_keys=True),
         )
 
     def schema(self) -> pa.Schema:
-        """The columns: of `_common_metadata`, or where there is none of the first file."""
+        """The columns: of `_common_metadata`, or where there is none of the first file that can be read."""
         if self.catalog.schema is not None:
             return self.catalog.schema
+        last: Exception | None = None
         for pixel in self.catalog.get_healpix_pixels():
             partition = self._partition(pixel)
             for file in partition.files:
-                with partition.open(file) as parquet:
-                    return parquet.schema_arrow
+                try:
+                    with partition.open(file) as parquet:
+                        return parquet.schema_arrow
+                except (OSError, pa.ArrowInvalid) as error:
+                    last = error  # one damaged file must not keep the others from being read
+        pixels = len(self.catalog.get_healpix_pixels())
         raise NotHats(
-            f"{self.url} lists {len(self.catalog.get_healpix_pixels())} partitions but has no Parquet file"
+            f"{self.url} lists {pixels} partitions but has no Parquet file that can be read"
+            + (f": {last}" if last else "")
         )
 
 
 def open_hats(url: str) -> HatsTable:
     """Open a HATS catalogue, or the main catalogue of a collection.
 
-    `url` is a local path or an fsspec URL; credentials and endpoints come from fsspec's own configuration.
+    `url` is a local path or an fsspec URL; endpoints come from fsspec's own configuration (FSSPEC_S3_ENDPOINT_URL),
+    credentials too, or as AWS's tools find them; without any, a bucket is read as a public one.
 
     Raises
     ------
@@ -157,7 +170,8 @@ def open_hats(url: str) -> HatsTable:
         # hats warns that a catalogue without _common_metadata has no schema: `schema` asks the first file then
         warnings.filterwarnings("ignore", message=".*_common_metadata.*", category=UserWarning)
         try:
-            catalog = read_hats(url)
+            root = _root(url)
+            catalog = read_hats(root)
         except FileNotFoundError as error:
             raise NotHats(
                 f"{url} is not a HATS catalogue: there is no hats.properties or collection.properties in it. "
@@ -165,7 +179,6 @@ def open_hats(url: str) -> HatsTable:
             ) from error
         except (OSError, ValueError, KeyError, NotImplementedError) as error:
             raise NotHats(f"{url} cannot be read as a HATS catalogue: {error}") from error
-    root = get_upath(url)
     if isinstance(catalog, CatalogCollection):
         root, catalog = catalog.main_catalog_dir, catalog.main_catalog
     if not isinstance(catalog, HealpixDataset):
@@ -175,28 +188,41 @@ def open_hats(url: str) -> HatsTable:
     return HatsTable(url=str(url), name=catalog.catalog_name, catalog=catalog, root=root)
 
 
+def _root(url: str) -> UPath:
+    """The catalogue's place as hats opens it, but for one thing: hats reads S3 anonymously, whatever is configured."""
+    path = get_upath(url)
+    if path.protocol in ("s3", "s3a"):
+        given = fsspec.config.conf.get("s3", {}).keys() & {"anon", "key", "secret", "token", "profile"}
+        if given or os.environ.keys() & {"AWS_ACCESS_KEY_ID", "AWS_PROFILE"}:
+            return UPath(url, **{key: value for key, value in path.storage_options.items() if key != "anon"})
+    return path
+
+
 def _within(catalog: HealpixDataset, region: Region) -> HealpixDataset:
     if isinstance(region, Cone):
+        if region.radius > 150:
+            return catalog  # mocpy loses a sixth of the sky from cones of nearly all of it
         return catalog.filter_by_cone(region.ra, region.dec, region.radius * 3600)
     if isinstance(region, Box):
         return catalog.filter_by_box(region.ra, region.dec)
     return catalog.filter_by_moc(region)
 
 
-def _files(path: UPath) -> Iterator[File]:
-    """The Parquet file at `path`, or those in the folder of that name; none if there is neither."""
+def _files(path: UPath, is_folder: bool) -> Iterator[File]:
+    """The Parquet file at `path`, or those in the folder of that name; none if there is neither.
+
+    The catalogue says whether it `is_folder`: over HTTP the folder itself would look like a file.
+    """
     filesystem = path.fs
     try:
-        info = filesystem.info(path.path)
+        info = {"type": "directory"} if is_folder else filesystem.info(path.path)
+        entries = filesystem.ls(path.path, detail=True) if info["type"] == "directory" else [info]
     except FileNotFoundError:
         return
-    if info["type"] != "directory":
-        yield _file(info)
-        return
-    entries = filesystem.ls(path.path, detail=True)
     for entry in sorted(entries, key=lambda entry: str(entry["name"])):
-        if entry["type"] == "file" and str(entry["name"]).endswith(".parquet"):
-            yield _file(entry)
+        if entry["type"] == "file" and (entry is info or str(entry["name"]).endswith(".parquet")):
+            # an HTTP listing has names alone
+            yield _file(entry if entry["size"] is not None else filesystem.info(entry["name"]))
 
 
 def _file(info: Mapping[str, Any]) -> File:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 
 from hats.catalog import PartitionInfo
 from hats.catalog.dataset.collection_properties import CollectionProperties
 
-from lightmill.catalogs.finish import finish_catalog, partition_path
-from lightmill.catalogs.receipts import Receipt
+from lightmill.catalogs.finish import finish_catalog
+from lightmill.catalogs.runfolder import CATALOG, RunFolder
 
-__all__ = ["CATALOG", "publish"]
-
-CATALOG = "objects"  #: folder of the main table within the collection
+__all__ = ["publish"]
 
 DEFAULT_COLUMNS = (
     "objectid", "ra", "dec", "filterid", "n_good", "mag_mean", "amplitude", "p_variable", "best_class", "best_prob",
@@ -21,23 +18,21 @@ DEFAULT_COLUMNS = (
 )  # fmt: skip
 
 
-def publish(out: Path, *, name: str, receipts: Sequence[Receipt], provenance: Mapping[str, str]) -> bool:
+def publish(folder: RunFolder, *, name: str, provenance: Mapping[str, str]) -> bool:
     """Write the catalogue's metadata over the partitions that have a receipt; False if none of them has a row.
 
     Parameters
     ----------
-    out : folder of the collection; its main table lies in `out/objects`
     name : of the catalogue
-    receipts : of the partitions to publish
     provenance : further `key = value` lines of hats.properties
     """
-    rows = {receipt.key: receipt.classified for receipt in receipts if receipt.classified}
+    rows = {key: receipt.classified for key, receipt in folder.done().items() if receipt.classified}
     if not rows:
         return False
-    if _is_published(out, rows):
+    if _is_published(folder, rows):
         return True
     finish_catalog(
-        out / CATALOG,
+        folder.objects,
         name=name,
         partitions=rows,
         ra_column="ra",
@@ -46,18 +41,18 @@ def publish(out: Path, *, name: str, receipts: Sequence[Receipt], provenance: Ma
         properties=provenance,
     )
     collection = CollectionProperties(obs_collection=name, hats_primary_table_url=CATALOG)
-    collection.to_properties_file(out)
+    collection.to_properties_file(folder.out)
     return True
 
 
-def _is_published(out: Path, rows: Mapping[tuple[int, int], int]) -> bool:
+def _is_published(folder: RunFolder, rows: Mapping[tuple[int, int], int]) -> bool:
     """Whether the metadata are there, say the same, and are younger than every partition."""
-    properties, collection = out / CATALOG / "hats.properties", out / "collection.properties"
+    properties, collection = folder.objects / "hats.properties", folder.out / "collection.properties"
     if not (properties.exists() and collection.exists()):
         return False
-    paths = [partition_path(out / CATALOG, *key) for key in rows]
-    listed = set((out / CATALOG / "dataset").glob("Norder=*/Dir=*/Npix=*.parquet"))
+    paths = [folder.rows(*key) for key in rows]
+    listed = set((folder.objects / "dataset").glob("Norder=*/Dir=*/Npix=*.parquet"))
     if listed != set(paths) or any(p.stat().st_mtime_ns > properties.stat().st_mtime_ns for p in paths):
         return False
-    info = PartitionInfo.read_from_dir(out / CATALOG)
+    info = PartitionInfo.read_from_dir(folder.objects)
     return {(int(pixel.order), int(pixel.pixel)) for pixel in info.get_healpix_pixels()} == set(rows)

@@ -59,18 +59,17 @@ def query(url: str, question: Question) -> pa.Table:
         listed = ", ".join(_text(file) for file in files)
         # names like Norder=5 in the paths are not columns
         view = f"SELECT * FROM read_parquet([{listed}], hive_partitioning = false) WHERE {where}"
-        connection.execute(f"CREATE VIEW catalogue AS {view}")
-        statement = question.sql or f"SELECT * FROM catalogue ORDER BY {order}"
-        statement = statement.strip().rstrip(";")
+        statement = (question.sql or "").strip().rstrip("; \n") or f"SELECT * FROM catalogue ORDER BY {order}"
         if question.limit is not None:
             statement = f"SELECT * FROM ({statement}) LIMIT {int(question.limit)}"
         try:
+            connection.execute(f"CREATE VIEW catalogue AS {view}")
             answer = connection.sql(statement)
             found = answer.to_arrow_table() if answer is not None else pa.table({})
         except duckdb.Error as error:
             raise QueryError(
-                f"DuckDB refuses the query: {error} (the rows are in the view `catalogue`, its columns are "
-                f"{', '.join(row_schema(leaves).names)})"
+                f"DuckDB refuses the query: {' '.join(str(error).split())} (the rows are in the view `catalogue`, its "
+                f"columns are {', '.join(row_schema(leaves).names)})"
             ) from error
     return _described(found, row_schema(leaves))
 

@@ -85,7 +85,7 @@ def _leaves(parquet: pq.ParquetFile, layout: Layout) -> list[str]:
     """
     parts = [parquet.schema.column(i).path.split(".") for i in range(len(parquet.schema))]
     names = [name.split(".") for name in layout.epoch_columns]
-    return [".".join(p) for first, *child in names for p in parts if p[0] == first and set(child) <= set(p[1:])]
+    return [".".join(p) for first, *rest in names for p in parts if p[0] == first and set(rest) <= set(p)]
 
 
 def _rows_per_batch(parquet: pq.ParquetFile, layout: Layout, max_epochs: int) -> int:

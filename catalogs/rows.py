@@ -120,7 +120,7 @@ def rows_table(
             elif pa.types.is_dictionary(field.type) and not isinstance(given, pa.Array):
                 arrays.append(pa.array(given, pa.string()).dictionary_encode())
             elif isinstance(given, pa.Array):
-                arrays.append(given)
+                arrays.append(given.cast(field.type))
             else:
                 arrays.append(pa.array(np.asarray(given).astype(field.type.to_pandas_dtype())))
         except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError, TypeError) as error:

@@ -6,8 +6,9 @@
     golden.safetensors    a few inputs and what came out when the bundle was made
     card.md               what it is, for people
 
-No file holds code. Each is compared with its sha256 before it is parsed, the network is built by `networks`, and the golden
-inputs are run at each load: a bundle that does not give its own answers is refused.
+No file holds code. Each is compared with its sha256 before it is parsed, the network is built by
+`networks`, and the golden inputs are run at each load: a bundle that does not give its own answers is
+refused.
 """
 
 from __future__ import annotations
@@ -282,13 +283,14 @@ def save(
     # golden answers come from the rounded weights: they are what a reader has
     network.set_weights({name: value.astype(np.float32) for name, value in half.items()})
     bare = Bundle(manifest, card, "", network, trees)
-    golden = {"images": np.asarray(golden_images, np.float32)}
+    # contiguous: safetensors writes the memory as it lies
+    golden = {"images": np.ascontiguousarray(golden_images, np.float32)}
     golden["p_class"] = bare.network(golden["images"])
     content = {WEIGHTS: safetensors.save(half), CARD: card.encode()}
     if trees is not None:
         if golden_statistics is None:
             raise BundleError("a bundle with a gate needs golden_statistics")
-        golden["statistics"] = np.asarray(golden_statistics, np.float64)
+        golden["statistics"] = np.ascontiguousarray(golden_statistics, np.float64)
         golden["p_variable"] = bare.gate(golden["statistics"])
         content[GATE] = trees.to_json()
     content[GOLDEN] = safetensors.save(golden)

@@ -32,7 +32,8 @@ def leaf_probabilities(
 
     Examples
     --------
-    >>> leaf_probabilities(np.array([0.8, 0.1]), np.array([[0.75, 0.25]]), np.array([True, False]), np.array([0.5, 0.5]))
+    >>> p_class, priors = np.array([[0.75, 0.25]]), np.array([0.5, 0.5])
+    >>> leaf_probabilities(np.array([0.8, 0.1]), p_class, np.array([True, False]), priors)
     array([[0.2 , 0.6 , 0.2 ],
            [0.9 , 0.05, 0.05]], dtype=float32)
     """

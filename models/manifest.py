@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from itertools import pairwise
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -47,7 +48,7 @@ class GatePart(_Part):
 class Manifest(_Part):
     """One bundle, without its weights."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
     name: str = Field(min_length=1)
     classes: tuple[str, ...] = Field(min_length=2)
     dt_edges: tuple[float, ...] = Field(min_length=2)  #: [d]
@@ -72,7 +73,7 @@ class Manifest(_Part):
             )
         for name in ("dt_edges", "dm_edges"):
             edges = getattr(self, name)
-            if any(b <= a for a, b in zip(edges, edges[1:], strict=False)):
+            if any(b <= a for a, b in pairwise(edges)):
                 raise ValueError(f"{name} must increase, got {edges}")
         return self
 

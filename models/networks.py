@@ -46,7 +46,8 @@ def keras() -> ModuleType:
     module = need("keras")
     if module.backend.backend() != "tensorflow":
         raise RuntimeError(
-            f"Keras runs on {module.backend.backend()!r}, Lightmill applies networks with 'tensorflow': unset KERAS_BACKEND"
+            f"Keras runs on {module.backend.backend()!r}, Lightmill applies networks with 'tensorflow': "
+            "unset KERAS_BACKEND"
         )
     return module
 
@@ -212,14 +213,14 @@ class Network:
             piece = np.asarray(images[start : start + BATCH], np.float32)
             padded = piece if len(piece) == BATCH else np.zeros((BATCH, *self.shape), np.float32)
             padded[: len(piece)] = piece
-            out[start : start + BATCH] = self._compiled()(padded).numpy()[: len(piece)]
+            out[start : start + BATCH] = self._compiled()(need("tensorflow").constant(padded)).numpy()[
+                : len(piece)
+            ]
         return out
 
     def _compiled(self) -> Any:
         if self._call is None:
             tf = need("tensorflow")
-            spec = tf.TensorSpec((BATCH, *self.shape), tf.float32)
-            self._call = tf.function(
-                lambda x: self.model(x[..., None], training=False), input_signature=[spec], autograph=False
-            )
+            function = tf.function(lambda x: self.model(x[..., None], training=False), autograph=False)
+            self._call = function.get_concrete_function(tf.TensorSpec((BATCH, *self.shape), tf.float32))
         return self._call

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 
-__all__ = ["DESCRIPTIONS", "LEAVES", "TREE", "check_classes", "column", "describe", "path_to"]
+__all__ = ["DESCRIPTIONS", "LEAVES", "TREE", "check_classes", "column", "describe", "nearest", "path_to"]
 
 Tree = Mapping[str, "Tree"]
 
@@ -77,14 +77,22 @@ def check_classes(names: Iterable[str]) -> tuple[str, ...]:
     given = tuple(names)
     for name in given:
         if name not in _PATHS:
-            lower = {leaf.lower(): leaf for leaf in LEAVES}
-            near = difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=0.4)
-            hint = f" Did you mean {lower[near[0]]!r}?" if near else ""
-            raise ValueError(f"unknown class {name!r}.{hint} Known are {', '.join(LEAVES)}")
+            raise ValueError(f"unknown class {name!r}.{nearest(str(name), LEAVES)} Known are {', '.join(LEAVES)}")
     twice = sorted({name for name in given if given.count(name) > 1})
     if twice:
         raise ValueError(f"class {', '.join(twice)} is listed more than once: each class may stand once")
     return given
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A question for an error message: " Did you mean 'RRab'?", or nothing if no known name is near.
+
+    >>> nearest("rrAB", ["RRab", "RRc"])
+    " Did you mean 'RRab'?"
+    """
+    lower = {one.lower(): one for one in known}
+    near = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.4)
+    return f" Did you mean {lower[near[0]]!r}?" if near else ""
 
 
 def column(leaf: str) -> str:

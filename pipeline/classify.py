@@ -19,10 +19,9 @@ import numpy as np
 import pyarrow as pa
 from hats.pixel_math.spatial_index import SPATIAL_INDEX_COLUMN, SPATIAL_INDEX_ORDER
 
-from lightmill.catalogs.finish import partition_path
 from lightmill.catalogs.lightcurves import Layout, LightCurves
 from lightmill.catalogs.partitions import Partition
-from lightmill.catalogs.receipts import Receipt, receipt_path, write_receipt
+from lightmill.catalogs.receipts import Receipt, write_receipt
 from lightmill.catalogs.release import read_batches
 from lightmill.catalogs.rows import (
     FLAGS,
@@ -32,6 +31,7 @@ from lightmill.catalogs.rows import (
     row_schema,
     rows_table,
 )
+from lightmill.catalogs.runfolder import RunFolder
 from lightmill.models import cascade
 from lightmill.pipeline import clean as cleaning
 from lightmill.pipeline.dmdt import dmdt_counts, normalise
@@ -57,8 +57,7 @@ class Unit:
     digest: str  #: sha256 that the bundle must have
     fingerprint: str
     run_id: str
-    catalog: Path  #: root of the catalogue's main table, where the rows go
-    run: Path  #: folder of the run: receipts, rejected, scratch
+    folder: RunFolder  #: where it all goes
 
     def __str__(self) -> str:
         return str(self.partition)
@@ -110,8 +109,9 @@ def classify_unit(unit: Unit) -> Receipt:
                 f"{unit}: {rows_in} light curves read, {len(accepted)} classified + {len(refused)} rejected: "
                 "rows were lost; nothing was committed"
             )
-        size = _commit_or_remove(accepted, _rows_path(unit), unit)
-        _commit_or_remove(refused, _rejected_path(unit), unit)
+        key, scratch = (unit.partition.order, unit.partition.pixel), unit.folder.scratch
+        _commit_or_remove(refused, unit.folder.rejected(*key), scratch)
+        size = _commit_or_remove(accepted, unit.folder.rows(*key), scratch)
     receipt = Receipt(
         order=unit.partition.order,
         pixel=unit.partition.pixel,
@@ -128,7 +128,7 @@ def classify_unit(unit: Unit) -> Receipt:
         versions={name: version(name) for name in ("lightmill", "numpy", "pyarrow", "numba")},
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    write_receipt(unit.run / "receipts", receipt)
+    write_receipt(unit.folder.receipts, receipt)
     return receipt
 
 
@@ -304,21 +304,12 @@ def _sorted(tables: list[pa.Table], schema: pa.Schema) -> pa.Table:
     return whole.combine_chunks().sort_by([(SPATIAL_INDEX_COLUMN, "ascending"), ("objectid", "ascending")])
 
 
-def _commit_or_remove(table: pa.Table, path: Path, unit: Unit) -> int:
-    """Commit a table; of an empty one no file is kept, nor an older one of the same partition."""
+def _commit_or_remove(table: pa.Table, path: Path, scratch: Path) -> int:
+    """Commit a table; of an empty one no file is kept, nor an older one of the same partition. Bytes written."""
     if len(table) == 0:
         path.unlink(missing_ok=True)
         return 0
-    return commit(table, path, unit.run / "scratch")
-
-
-def _rows_path(unit: Unit) -> Path:
-    return partition_path(unit.catalog, unit.partition.order, unit.partition.pixel)
-
-
-def _rejected_path(unit: Unit) -> Path:
-    path = receipt_path(unit.run / "rejected", unit.partition.order, unit.partition.pixel)
-    return path.with_suffix(".parquet")
+    return commit(table, path, scratch)
 
 
 def _tally(refused: pa.Table) -> dict[str, int]:

@@ -71,7 +71,7 @@ def clean(
     if len(flags) not in (0, len(t)):
         raise ValueError(f"flags has {len(flags)} epochs, t has {len(t)}: as many, or none")
     offsets, t, mag, magerr = ragged(offsets, t=t, mag=mag, magerr=magerr)
-    bad = np.zeros(1, bool) if len(flags) == 0 else (np.asarray(flags) & bad_flags) != 0
+    bad = np.zeros(1, bool) if len(flags) == 0 else (np.asarray(flags, np.int64) & bad_flags) != 0
     n = len(offsets) - 1
     total = int(offsets[-1] - offsets[0])
     out_t, out_mag, out_err = np.empty(total), np.empty(total), np.empty(total)

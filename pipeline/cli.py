@@ -23,7 +23,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from lightmill.catalogs.partitions import Cone
+    from lightmill.catalogs.partitions import Cone, Region
     from lightmill.pipeline.run import Summary
 
 __all__ = ["app", "main"]
@@ -88,6 +88,33 @@ def _cone(text: str) -> Cone:
             f"declination must lie in ±90, radius in 0…180 degrees, got {cone.dec}, {cone.radius}"
         )
     return cone
+
+
+def _region(cone: str | None, box: str | None, moc: Path | None) -> Region | None:
+    from lightmill.catalogs.partitions import Box
+
+    if sum(given is not None for given in (cone, box, moc)) > 1:
+        raise typer.BadParameter("give one of --cone, --box and --moc")
+    if cone is not None:
+        return _cone(cone)
+    if moc is not None:
+        from mocpy import MOC
+
+        try:
+            return MOC.load(moc, format="json" if moc.suffix == ".json" else "fits")
+        except (OSError, ValueError) as error:
+            raise typer.BadParameter(f"{moc} is not a coverage map in FITS or JSON: {error}") from error
+    if box is None:
+        return None
+    try:
+        ra1, ra2, dec1, dec2 = (float(part) for part in box.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{box!r} is not ra1,ra2,dec1,dec2 in degrees, for example 350,10,-5,5"
+        ) from error
+    if not -90 <= dec1 < dec2 <= 90:
+        raise typer.BadParameter(f"declinations must increase within ±90, got {dec1} and {dec2}")
+    return Box((ra1, ra2), (dec1, dec2))
 
 
 Out = Annotated[Path, typer.Option("--out", help="Where to write; must not exist, or be this command's own.")]
@@ -233,11 +260,16 @@ def run(
     recipe: Annotated[str, typer.Option(help="Recipe, by name or path.")] = "ztf-dr",
     workers: Workers = None,
     cone: ConeOption = None,
+    box: Annotated[
+        str | None,
+        typer.Option("--box", metavar="RA1,RA2,DEC1,DEC2", help="Only a zone; RA1 > RA2 crosses 0."),
+    ] = None,
+    moc: Annotated[Path | None, typer.Option("--moc", help="Only a coverage map, FITS or JSON.")] = None,
     form: Summarise = TextOrJson.table,
 ) -> None:
     """Classify a release into a HATS catalogue; run it again to do only what is missing.
 
-    A cone chooses whole partitions. Exit code 3: finished, but some partitions failed (they are named).
+    A cone, box or coverage map chooses whole partitions. Exit code 3: finished, but some partitions failed (they are named).
 
     Example: `lightmill run release --recipe ztf-dr --out catalogue --workers 2`
     """
@@ -245,7 +277,7 @@ def run(
     from lightmill.pipeline.recipe import load_recipe
     from lightmill.pipeline.run import run as start
 
-    region = _cone(cone) if cone else None
+    region = _region(cone, box, moc)
     watch = RunProgress(messages)
     try:
         summary = start(release, load_recipe(recipe), out, workers=workers, region=region, watch=watch)
@@ -426,8 +458,6 @@ def _print_facts(facts: dict[str, object], form: TextOrJson) -> None:
 def _print_summary(summary: Summary, form: TextOrJson) -> None:
     if form is TextOrJson.json:
         facts = asdict(summary)
-        for failure in facts["failed"]:
-            failure.pop("trace")
         _print_json(facts)
         return
     rejected = ", ".join(f"{n:,} {reason}" for reason, n in sorted(summary.rejected.items())) or "none"

@@ -1,7 +1,7 @@
 """Examples: what networks and gates are trained on and tested with, drawn anew as often as asked, by seed.
 
-`Direct` are labelled light curves as they are; `Reobserved` are labelled stars on a survey's hosts, with the survey's own
-transients, and to each the same host without the star.
+`Direct` are labelled light curves as they are; `Reobserved` are labelled stars on a survey's hosts, with
+the survey's own transients, and to each the same host without the star.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Curves:
     def of(cls, parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Curves:
         """Light curves given one by one as (t, mag, magerr)."""
         offsets = np.concatenate([[0], np.cumsum([len(t) for t, _, _ in parts])]).astype(np.int64)
-        columns = [np.concatenate([part[i] for part in parts] or [np.empty(0)]) for i in range(3)]
-        return cls(*columns, offsets)
+        t, mag, magerr = (np.concatenate([part[i] for part in parts] or [np.empty(0)]) for i in range(3))
+        return cls(t, mag, magerr, offsets)
 
     def images(self, grid: Grid, normalisation: str) -> np.ndarray:
         """(n, n_dm, n_dt) float32."""

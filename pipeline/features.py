@@ -45,7 +45,7 @@ STATISTICS: tuple[str, ...] = (
     "outlier_size",  #: largest |m − median| / (1.4826 mad)
     "brighter_3sigma",  #: fraction brighter than the median by more than 3σ
     "fainter_3sigma",  #: fraction fainter than the median by more than 3σ
-    "nightly",  #: weighted autocorrelation at lags below 1 d: Σ δ_i δ_{i+1} / Σ δ² over such pairs
+    "nightly",  #: weighted autocorrelation at lags below 1 d: Σ δ_i δ_{i+1} / Σ (δ_i² + δ_{i+1}²)/2 over such pairs
 )
 
 
@@ -113,6 +113,9 @@ def _one(t, m, e, work, out):
     for i in range(n):
         work[i] = m[i]
     work.sort()
+    # rounding may put a mean outside the range: equal magnitudes must have no variance at all
+    mean, flat = min(max(mean, work[0]), work[n - 1]), min(max(flat, work[0]), work[n - 1])
+    out[2] = mean
     median = 0.5 * (work[(n - 1) // 2] + work[n // 2])
     q05, q10, q25, q40 = (
         _quantile(work, 0.05),

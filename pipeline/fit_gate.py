@@ -1,13 +1,15 @@
 """Training the gate: stars and transients on a survey's hosts against the same hosts without them.
 
-Trees are trained on as many variables as constants. Their log-odds become probabilities by a sigmoid fitted out of fold, with
-variables counted as the share that a release has (PRIOR_VARIABLE). The threshold is where the asked recall is reached.
+Trees are trained on as many variables as constants. Their log-odds become probabilities by a sigmoid fitted
+out of fold, with variables counted as the share that a release has (PRIOR_VARIABLE). The threshold is where
+the asked recall is reached.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ from lightmill.pipeline.features import STATISTICS, index_of
 __all__ = ["GATE_COLUMNS", "PRIOR_VARIABLE", "GateFit", "fit_gate"]
 
 NUISANCE = ("baseline", "mean", "magerr_median")
-"""Statistics that the gate does not get: they say how a star was observed or how bright it is, not whether it varies."""
+"""Statistics that the gate does not get: they say how a star was observed or how bright it is, not that it varies."""
 
 GATE_COLUMNS: tuple[str, ...] = tuple(name for name in STATISTICS if name not in NUISANCE)
 """What the gate gets. n is among them: how much scatter is significant depends on it, and it does not tell the two sets
@@ -82,7 +84,7 @@ def fit_gate(
     amplitude, level = np.empty(n), np.empty(n)
     margin, constant_margin = np.empty(n), np.empty(n)
     stars = np.flatnonzero(examples.hosts.constant)
-    real = Curves.of([examples.hosts.one(i) for i in stars]).statistics()
+    real = Curves.of([examples.hosts.one(int(i)) for i in stars]).statistics()
     real_margin = np.empty(len(stars))
     controls: dict[str, list[float]] = {}
     for k, test in enumerate(tests):
@@ -90,13 +92,17 @@ def fit_gate(
         rows = np.flatnonzero(fold == k)
         variable[rows], constant[rows] = test.variable.statistics(), test.constant.statistics()
         amplitude[rows], level[rows] = test.amplitude, test.level
-        with_star, without = _draw(examples, np.flatnonzero(fold != k), np.flatnonzero(host_fold != k), seed, k)
+        with_star, without = _draw(
+            examples, np.flatnonzero(fold != k), np.flatnonzero(host_fold != k), seed, k
+        )
         fitted = _fit(with_star[:, columns], without[:, columns], seed(k, 100))
         margin[rows] = fitted.margin(variable[rows][:, columns])
         constant_margin[rows] = fitted.margin(constant[rows][:, columns])
         held = host_fold[stars] == k
         real_margin[held] = fitted.margin(real[held][:, columns])
-        for name, value in _controls(with_star, without, variable[rows], constant[rows], columns, seed(k, 200)).items():
+        for name, value in _controls(
+            with_star, without, variable[rows], constant[rows], columns, seed(k, 200)
+        ).items():
             controls.setdefault(name, []).append(value)
 
     y = np.repeat([True, False], n)
@@ -106,13 +112,14 @@ def fit_gate(
     sensible = (amplitude >= SENSIBLE_AMPLITUDE) & (variable[:, 0] >= SENSIBLE_EPOCHS)
     if not sensible.any():
         raise ValueError(
-            f"no re-observed variable has an amplitude ≥ {SENSIBLE_AMPLITUDE} mag and ≥ {SENSIBLE_EPOCHS} epochs, which "
-            "the gate's threshold is set by: give survey files with longer light curves"
+            f"no re-observed variable has an amplitude ≥ {SENSIBLE_AMPLITUDE} mag and ≥ {SENSIBLE_EPOCHS} epochs, "
+            "which the gate's threshold is set by: give survey files with longer light curves"
         )
     # a little below the order statistic, because p is stored and compared as float32
     threshold = float(np.quantile(p[sensible], 1 - recall, method="lower") * (1 - 1e-5))
     progress("gate, final fit")
-    final = _fit(*(t[:, columns] for t in _draw(examples, np.arange(n), np.arange(len(host_fold)), seed, folds)), seed(folds))
+    with_star, without = _draw(examples, np.arange(n), np.arange(len(host_fold)), seed, folds)
+    final = _fit(with_star[:, columns], without[:, columns], seed(folds, 100))
     gain = final.gain()
     report = {
         "statistics": list(GATE_COLUMNS),
@@ -187,6 +194,8 @@ def _rate(passed: np.ndarray, which: np.ndarray) -> dict[str, float | int]:
 def _by(passed: np.ndarray, value: np.ndarray, edges: Sequence[float]) -> dict[str, dict[str, float | int]]:
     """Rate by bins of a value, by their names."""
     return {
-        f"{low:g}–{high:g}" if np.isfinite(high) else f"≥ {low:g}": _rate(passed, (value >= low) & (value < high))
-        for low, high in zip(edges[:-1], edges[1:], strict=True)
+        f"{low:g}–{high:g}" if np.isfinite(high) else f"≥ {low:g}": _rate(
+            passed, (value >= low) & (value < high)
+        )
+        for low, high in pairwise(edges)
     }

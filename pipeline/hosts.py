@@ -1,8 +1,8 @@
 """Hosts: the real light curves of a survey, on which labelled stars are re-observed.
 
-Two kinds of file are read: a release's own light curves (any layout of `catalogs.lightcurves`), whose magnitudes serve as
-a non-variable star's; and tables of epochs of known transients, of which the transient itself is an example of its
-class, and the epochs and errors serve as the cadence of another star.
+Two kinds of file are read: a release's own light curves (any layout of `catalogs.lightcurves`), whose
+magnitudes serve as a non-variable star's; and tables of epochs of known transients, of which the transient
+itself is an example of its class, and the epochs and errors serve as the cadence of another star.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def read_hosts(paths: Sequence[str | Path], recipe: Recipe) -> Hosts:
     hosts = join(parts)
     if not hosts.constant.any():
         raise ValueError(
-            f"no survey file holds constant stars with ≥ {recipe.clean.min_epochs} good epochs: the gate is trained on them; "
-            f"add a file of a release's own light curves (given: {', '.join(map(str, paths))})"
+            f"no survey file holds constant stars with ≥ {recipe.clean.min_epochs} good epochs: the gate is "
+            f"trained on them; add a file of a release's own light curves (given: {', '.join(map(str, paths))})"
         )
     return hosts
 
@@ -88,7 +88,9 @@ def join(parts: Sequence[Hosts]) -> Hosts:
     """Several as one; groups of different parts stay different."""
     starts = np.cumsum([0] + [int(part.group.max(initial=-1)) + 1 for part in parts])
     return Hosts(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("t", "mag", "magerr")),
+        t=np.concatenate([part.t for part in parts]),
+        mag=np.concatenate([part.mag for part in parts]),
+        magerr=np.concatenate([part.magerr for part in parts]),
         offsets=_offsets(np.concatenate([np.diff(part.offsets) for part in parts])),
         group=np.concatenate([part.group + start for part, start in zip(parts, starts[:-1], strict=True)]),
         kind=np.concatenate([part.kind for part in parts]),

@@ -1,4 +1,4 @@
-"""Plans: which partitions must be computed, and why (a pure function of what is there and what is done)."""
+"""Plans: which partitions must be computed, and why (a pure function of what is wanted and what is done)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Task:
 
     partition: Partition
     fingerprint: str
-    reason: str  #: "new", "changed" (input, recipe, bundle or algorithm) or "output missing"
+    reason: str  #: "new", or "changed": the input, or a version of ours, is not what the receipt says
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Plan:
     """What a run has to do, and what is done already."""
 
     tasks: tuple[Task, ...]
-    current: tuple[Receipt, ...]  #: complete and up to date
+    current: tuple[Receipt, ...]  #: complete and up to date, of the partitions asked for
+    orphans: tuple[tuple[int, int], ...]  #: done once, but no longer partitions of the release: split, or gone
 
 
 def fingerprint(
@@ -46,27 +47,24 @@ def fingerprint(
 
 def plan(
     wanted: Iterable[tuple[Partition, str]],
-    receipts: Mapping[tuple[int, int], Receipt],
-    sizes: Mapping[tuple[int, int], int],
+    done: Mapping[tuple[int, int], Receipt],
+    pixels: Iterable[tuple[int, int]],
 ) -> Plan:
     """Compare what is wanted with what is done.
 
     Parameters
     ----------
-    wanted : partitions with their fingerprints
-    receipts : of the partitions done so far, by (order, pixel)
-    sizes : bytes of the Parquet files that are there, by (order, pixel)
+    wanted : partitions asked for, with their fingerprints
+    done : receipts so far, by (order, pixel)
+    pixels : (order, pixel) of all partitions of the release, asked for or not
     """
     tasks, current = [], []
-    for partition, print_ in wanted:
-        key = partition.order, partition.pixel
-        receipt = receipts.get(key)
+    for partition, wanted_print in wanted:
+        receipt = done.get((partition.order, partition.pixel))
         if receipt is None:
-            tasks.append(Task(partition, print_, "new"))
-        elif receipt.fingerprint != print_:
-            tasks.append(Task(partition, print_, "changed"))
-        elif receipt.bytes != sizes.get(key, 0):
-            tasks.append(Task(partition, print_, "output missing"))
+            tasks.append(Task(partition, wanted_print, "new"))
+        elif receipt.fingerprint != wanted_print:
+            tasks.append(Task(partition, wanted_print, "changed"))
         else:
             current.append(receipt)
-    return Plan(tuple(tasks), tuple(current))
+    return Plan(tuple(tasks), tuple(current), tuple(sorted(done.keys() - set(pixels))))

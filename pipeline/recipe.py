@@ -115,7 +115,6 @@ class OperationalTable(_Table):
     """`[operational]`: how it is run; changes nothing in the results."""
 
     batch_epochs: int = Field(default=2_000_000, ge=1)  #: epochs in memory at a time, per worker
-    batch_images: int = Field(default=1024, ge=1)  #: images in one call of the network
     workers: int = Field(default=0, ge=0)  #: worker processes; 0: one a core
 
 

@@ -1,10 +1,11 @@
 """Re-observing: labelled stars of one survey as another would have seen them, with its real epochs, errors and faults.
 
 A star's variability is a smooth, mean-free model fitted to its own light curve (`fit_star`): a harmonic series at the
-catalogue period, its order chosen by the Bayesian information criterion (Schwarz 1978), and for stars that do more than repeat
-a slow term. `observe` takes a real constant star of the survey (a host) as it is, or a real cadence with the residuals of real
-constant stars on it; `inject` adds the star's variability to that and scales residuals and errors with the brightness. Everything
-that is not the star is the survey's, and is there with and without injection, so that a gate cannot tell the surveys apart.
+catalogue period, its order chosen by the Bayesian information criterion (Schwarz 1978), and for stars that
+do more than repeat a slow term. `observe` takes a real constant star of the survey (a host) as it is, or a
+real cadence with the residuals of real constant stars on it; `inject` adds the star's variability to that
+and scales residuals and errors with the brightness. Everything that is not the star is the survey's, and is
+there with and without injection, so that a gate cannot tell the surveys apart.
 """
 
 from __future__ import annotations

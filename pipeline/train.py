@@ -1,7 +1,8 @@
 """Training: from a table of labelled light curves to a bundle, tested by cross-validation on the way.
 
-Folds are grouped (a star or a host is never on both sides) and stratified. Calibration, threshold and all figures come from
-what was predicted out of fold; the bundle's own network and trees are then fitted to everything.
+Folds are grouped (a star or a host is never on both sides) and stratified. Calibration, threshold and all
+figures come from what was predicted out of fold; the bundle's own network and trees are then fitted to
+everything.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from lightmill.models.calibration import fit_temperature, scale_by_temperature
 from lightmill.models.fitting import fit_network
 from lightmill.models.manifest import GatePart, Manifest, NetworkPart
 from lightmill.models.metrics import summary
-from lightmill.models.networks import Network
+from lightmill.models.networks import Network, keras
 from lightmill.models.taxonomy import check_classes
 from lightmill.pipeline.card import write_card
 from lightmill.pipeline.clean import REASONS, Cleaned, clean
 from lightmill.pipeline.examples import Curves, Direct, Drawn, Reobserved
+from lightmill.pipeline.features import index_of
 from lightmill.pipeline.fit_gate import GateFit, fit_gate
 from lightmill.pipeline.folds import grouped_folds
 from lightmill.pipeline.hosts import Hosts, read_hosts
@@ -108,7 +110,7 @@ def train(
     network = _fitted(task, None, recipe, table, number, say)
     counts = np.bincount(task.y, minlength=len(table.classes))
     manifest = Manifest(
-        name=recipe.model.bundle if "/" not in recipe.model.bundle else Path(recipe.model.bundle).name,
+        name=Path(recipe.model.bundle).name,
         classes=table.classes,
         dt_edges=recipe.dmdt.edges().dt_edges,
         dm_edges=recipe.dmdt.edges().dm_edges,
@@ -117,7 +119,8 @@ def train(
             architecture=table.architecture, parameters=dict(table.parameters), temperature=temperature
         ),
         gate=GatePart(
-            statistics=tuple(gate.report["statistics"]), slope=gate.slope, intercept=gate.intercept, threshold=gate.threshold
+            statistics=tuple(gate.report["statistics"]),
+            slope=gate.slope, intercept=gate.intercept, threshold=gate.threshold,
         ) if gate else None,
         priors=tuple(float(share) for share in counts / counts.sum()),
         training=training,
@@ -142,7 +145,9 @@ def _checked_table(recipe: Recipe, out: str | Path, survey: Sequence[str | Path]
         raise ValueError(f"recipe {recipe.name!r} has no table [train]: add one with the classes to train")
     check_classes(table.classes)
     if len(table.classes) < 2:
-        raise ValueError(f"recipe {recipe.name!r} trains {len(table.classes)} class: a network tells at least two apart")
+        raise ValueError(
+            f"recipe {recipe.name!r} trains {len(table.classes)} class: a network tells at least two apart"
+        )
     for label, leaf in table.aliases.items():
         if leaf not in table.classes:
             raise ValueError(
@@ -159,7 +164,9 @@ def _checked_table(recipe: Recipe, out: str | Path, survey: Sequence[str | Path]
     return table
 
 
-def _read(path: Path, recipe: Recipe, table: TrainTable) -> tuple[Labelled, np.ndarray, Cleaned, dict[str, int]]:
+def _read(
+    path: Path, recipe: Recipe, table: TrainTable
+) -> tuple[Labelled, np.ndarray, Cleaned, dict[str, int]]:
     """The light curves to train on, their classes, their good epochs, and what was left out and why."""
     data = read_labelled(path, recipe.layout.choices())
     label = rename(data.label, table.aliases)
@@ -168,9 +175,9 @@ def _read(path: Path, recipe: Recipe, table: TrainTable) -> tuple[Labelled, np.n
     left_out = {f"label {name or 'missing'}": int(count) for name, count in zip(names, counts, strict=True)}
     if len(np.unique(label[known])) < 2:
         raise LabelledError(
-            f"{path}: labels are {', '.join(sorted(set(data.label.tolist())))}, of which {len(np.unique(label[known]))} "
-            f"belong to the recipe's classes {', '.join(table.classes)}; training needs two at least: rename labels "
-            "in [train] aliases"
+            f"{path}: labels are {', '.join(sorted(set(data.label.tolist())))}, of which "
+            f"{len(np.unique(label[known]))} belong to the recipe's classes {', '.join(table.classes)}; training needs "
+            "two at least: rename labels in [train] aliases"
         )
     data, label = data.take(np.flatnonzero(known)), label[known]
     curves = data.curves
@@ -196,14 +203,23 @@ def _check_counts(y: np.ndarray, group: np.ndarray, table: TrainTable) -> None:
 
 
 def _direct(
-    cleaned: Cleaned, y: np.ndarray, group: np.ndarray, recipe: Recipe, table: TrainTable, number: Callable[..., int]
+    cleaned: Cleaned,
+    y: np.ndarray,
+    group: np.ndarray,
+    recipe: Recipe,
+    table: TrainTable,
+    number: Callable[..., int],
 ) -> _Task:
     examples = Direct(
-        Curves(cleaned.t, cleaned.mag, cleaned.magerr, cleaned.offsets), recipe.dmdt.edges(), recipe.dmdt.normalisation
+        Curves(cleaned.t, cleaned.mag, cleaned.magerr, cleaned.offsets),
+        recipe.dmdt.edges(),
+        recipe.dmdt.normalisation,
     )
     fold = grouped_folds(y, group, table.folds, number(0))
     plain = examples.test_images()
-    sets: dict[int, np.ndarray] = {}  # the same for each fold: a star's augmentation knows nothing of the others
+    sets: dict[
+        int, np.ndarray
+    ] = {}  # the same for each fold: a star's augmentation knows nothing of the others
 
     def training(held: int | None) -> Images:
         rows = np.flatnonzero(fold != held) if held is not None else np.arange(len(y))
@@ -232,7 +248,8 @@ def _reobserved(
     """Stars on hosts and the survey's transients: the network's task, the gate, and golden rows for it."""
     if np.isnan(data.period).any():
         raise LabelledError(
-            f"{int(np.isnan(data.period).sum())} of {len(data)} stars have no period: re-observing needs a column `period` [d]"
+            f"{int(np.isnan(data.period).sum())} of {len(data)} stars have no period: re-observing needs a "
+            "column `period` [d]"
         )
     leaf = _leaf_of(hosts, table)
     transients = np.flatnonzero((leaf >= 0) & hosts.at_peak)
@@ -248,10 +265,13 @@ def _reobserved(
     curve = fit_error_curve(hosts.mag[of_stars], hosts.magerr[of_stars])
     examples = Reobserved(stars, transients, hosts, curve, recipe.clean.min_epochs)
     # transients of a class are spread over the folds as hosts are; a transient's fold is its host's
-    host_fold = grouped_folds(leaf + 1 + (hosts.kind != "") * len(table.classes), hosts.group, table.folds, number(0))
+    host_fold = grouped_folds(
+        leaf + 1 + (hosts.kind != "") * len(table.classes), hosts.group, table.folds, number(0)
+    )
     fold = np.concatenate([grouped_folds(y, data.group, table.folds, number(1)), host_fold[transients]])
     tests = [
-        examples.draw(np.flatnonzero(fold == k), np.flatnonzero(host_fold == k), number(2, k)) for k in range(table.folds)
+        examples.draw(np.flatnonzero(fold == k), np.flatnonzero(host_fold == k), number(2, k))
+        for k in range(table.folds)
     ]
     label = np.array(table.classes)[everything]
     gate = fit_gate(
@@ -286,8 +306,7 @@ def _leaf_of(hosts: Hosts, table: TrainTable) -> np.ndarray:
 
 
 def _golden_rows(test: Drawn, gate: GateFit) -> np.ndarray:
-    from lightmill.pipeline.features import index_of
-
+    """Statistics of some examples and some constants, as the gate takes them."""
     columns = [index_of(name) for name in gate.report["statistics"]]
     rows = np.concatenate([test.variable.statistics()[:GOLDEN:2], test.constant.statistics()[: GOLDEN // 2]])
     return rows[:, columns]
@@ -302,8 +321,6 @@ def _fitted(
     say: Callable[[str], None],
 ) -> Network:
     """A network trained on all folds but one."""
-    from lightmill.models.networks import keras
-
     place = table.folds if held is None else held
     keras().utils.set_random_seed(number(5, place))  # initial weights
     network = Network(table.architecture, recipe.dmdt.edges().shape, len(table.classes), table.parameters)
@@ -336,7 +353,8 @@ def _metrics(
     metrics = summary(p, task.y, table.classes)
     metrics["ece_uncalibrated"] = summary(scale_by_temperature(logits, 1.0), task.y, table.classes)["ece"]
     metrics["macro_f1_folds"] = [
-        summary(p[task.fold == k], task.y[task.fold == k], table.classes)["macro_f1"] for k in range(table.folds)
+        summary(p[task.fold == k], task.y[task.fold == k], table.classes)["macro_f1"]
+        for k in range(table.folds)
     ]
     if gate is not None:
         passed = summary(p[gate.passed], task.y[gate.passed], table.classes)

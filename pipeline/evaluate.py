@@ -1,0 +1,166 @@
+"""Evaluation: what a bundle says of light curves whose class is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lightmill.models import cascade
+from lightmill.models.bundle import Bundle, load, read_manifest
+from lightmill.models.manifest import Manifest
+from lightmill.models.metrics import summary
+from lightmill.models.taxonomy import LEAVES, nearest
+from lightmill.pipeline.clean import REASONS, clean
+from lightmill.pipeline.dmdt import dmdt_counts, normalise
+from lightmill.pipeline.features import index_of, statistics
+from lightmill.pipeline.labelled import LabelledError, read_labelled, rename
+from lightmill.pipeline.recipe import Recipe, known_recipes, load_recipe
+
+__all__ = ["evaluate"]
+
+NOT_ASKED = "not_asked_for"
+"""Reason of rows whose label is not among `only`."""
+
+NOT_KNOWN = "not_in_bundle"
+"""Reason of rows whose label is a class of the taxonomy, but none that the bundle can give."""
+
+
+def evaluate(
+    bundle: str | Path,
+    labels: str | Path,
+    *,
+    aliases: Mapping[str, str] | None = None,
+    only: Sequence[str] | None = None,
+    recipe: Recipe | str | None = None,
+) -> dict[str, Any]:
+    """Apply a bundle to labelled light curves and compare.
+
+    Without `only`, the whole cascade answers, over all leaves: with a gate, what it holds back is shared
+    out by the priors, as in a catalogue. With `only`, rows with other labels are left out, and
+    probabilities are taken for these classes alone and renormalised over them: the question is then which
+    of these it is. If nonvar is not among them, the gate is not asked, and the network sees every light
+    curve.
+
+    Parameters
+    ----------
+    bundle : name or folder
+    labels : Parquet file of labelled light curves
+    aliases : label in the file → leaf of the bundle
+    only : leaves of the bundle, two at least
+    recipe : for layout and cleaning, or its name; None: the one that the bundle was trained with
+
+    Returns
+    -------
+    dict of `n, accuracy, macro_f1, ece, per_class: {class: {precision, recall, f1, support}}, confusion:
+    {labels, matrix}` (see `models.metrics.summary`) and `rejected: {reason: n}`; n and the rejected add up
+    to the rows of the file
+
+    Raises
+    ------
+    LabelledError
+        before any work, for labels that are no class of the taxonomy, naming those that the bundle can give. (With
+        `only` they are left out like all others.)
+    """
+    manifest = read_manifest(bundle)
+    columns = _columns(manifest, only)
+    for label, leaf in (aliases or {}).items():
+        _check_leaf(manifest, leaf, f"label {label!r} is mapped to")
+    used = load_recipe(recipe) if isinstance(recipe, str) else recipe or _own_recipe(manifest)
+    data = read_labelled(labels, used.layout.choices())
+    names = rename(data.label, aliases or {})
+    if only is None:
+        _check_labels(manifest, Path(labels), names)
+    asked = np.isin(names, columns)
+    if not asked.any():
+        raise LabelledError(
+            f"{labels}: no light curve has one of the labels {', '.join(columns)}; the file has "
+            f"{', '.join(sorted(set(names.tolist())))}: rename labels with --map LABEL=CLASS"
+        )
+    rejected = {} if asked.all() else {NOT_ASKED if only else NOT_KNOWN: int((~asked).sum())}
+    curves, names = data.curves.take(np.flatnonzero(asked)), names[asked]
+    good = clean(
+        curves.t, curves.mag, curves.magerr, curves.flags, curves.offsets,
+        bad_flags=used.clean.bad_flags, min_epochs=used.clean.min_epochs,
+    )  # fmt: skip
+    for code in np.unique(good.reason[good.reason > 0]):
+        rejected[REASONS[code]] = int((good.reason == code).sum())
+    if len(good.accepted) == 0:
+        raise LabelledError(f"{labels}: no light curve can be used: {rejected}; see [clean] in the recipe")
+    loaded = load(bundle)
+    p = _probabilities(
+        loaded, good.t, good.mag, good.magerr, good.offsets, gate=loaded.has_gate and "nonvar" in columns
+    )
+    p = p[:, [_leaves(loaded, p).index(name) for name in columns]]
+    truth = np.array([columns.index(name) for name in names[good.accepted]])
+    return summary(_renormalised(p), truth, columns) | {"rejected": rejected}
+
+
+def _probabilities(
+    bundle: Bundle, t: np.ndarray, mag: np.ndarray, magerr: np.ndarray, offsets: np.ndarray, *, gate: bool
+) -> np.ndarray:
+    """Over the leaves if the gate is asked, else over the classes."""
+    n = len(offsets) - 1
+    p_variable, passed = None, np.ones(n, bool)
+    if gate:
+        table = statistics(t, mag, magerr, offsets)[:, [index_of(name) for name in bundle.statistics]]
+        p_variable = bundle.gate(table)
+        passed = p_variable >= bundle.threshold
+    counts = dmdt_counts(t, mag, offsets, bundle.dt_edges, bundle.dm_edges)
+    p_class = bundle.network(normalise(counts[passed], bundle.normalisation))
+    return cascade.leaf_probabilities(p_variable, p_class, passed, bundle.priors)
+
+
+def _leaves(bundle: Bundle, p: np.ndarray) -> tuple[str, ...]:
+    return bundle.leaves if p.shape[1] == len(bundle.leaves) else bundle.classes
+
+
+def _renormalised(p: np.ndarray) -> np.ndarray:
+    """Rows that sum to 1; one without any probability is shared out evenly."""
+    p = p.astype(np.float64)
+    total = p.sum(axis=1, keepdims=True)
+    return np.divide(p, total, out=np.full_like(p, 1 / p.shape[1]), where=total > 0)
+
+
+def _columns(manifest: Manifest, only: Sequence[str] | None) -> tuple[str, ...]:
+    if only is None:
+        return manifest.leaves
+    for name in only:
+        _check_leaf(manifest, name, "asked for is")
+    if len(set(only)) < 2:
+        raise LabelledError(f"only {list(only)}: at least two classes are needed to tell them apart")
+    return tuple(leaf for leaf in manifest.leaves if leaf in set(only))
+
+
+def _check_leaf(manifest: Manifest, name: str, what: str) -> None:
+    if name in manifest.leaves:
+        return
+    hint = nearest(name, manifest.leaves)
+    raise LabelledError(
+        f"{what} {name!r}, which the bundle {manifest.name!r} cannot give.{hint} It gives {', '.join(manifest.leaves)}"
+    )
+
+
+def _check_labels(manifest: Manifest, path: Path, names: np.ndarray) -> None:
+    """Refuse labels that are no class at all: they may be a known class under another name."""
+    unknown, counts = np.unique(names[~np.isin(names, LEAVES)], return_counts=True)
+    if len(unknown) == 0:
+        return
+    listed = ", ".join(f"{name or 'missing'} ({n})" for name, n in zip(unknown, counts, strict=True))
+    trained = manifest.training.get("train", {}).get("aliases", {})
+    used = " ".join(f"--map {label}={leaf}" for label, leaf in trained.items() if label in unknown.tolist())
+    raise LabelledError(
+        f"{path}: unknown labels {listed}. The bundle {manifest.name!r} gives {', '.join(manifest.leaves)}: "
+        f"rename labels with --map LABEL=CLASS{f' (it was trained with {used})' if used else ''}, or leave them "
+        "out with --only CLASS …"
+    )
+
+
+def _own_recipe(manifest: Manifest) -> Recipe:
+    """The recipe that a bundle was trained with, if it is one that ships; else the defaults of a recipe."""
+    name = str(manifest.training.get("recipe", ""))
+    if name in known_recipes():
+        return load_recipe(name)
+    return Recipe.model_validate({"name": name or manifest.name, "model": {"bundle": manifest.name}})

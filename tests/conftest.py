@@ -1,0 +1,286 @@
+"""What several test modules share: the folder of real data, and tiny releases written with plain pyarrow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import settings
+
+# no deadline: the first call compiles a kernel, and the machine may be busy. The same examples each time, so that a
+# run tells of the code alone; HYPOTHESIS_PROFILE=explore looks for new ones.
+settings.register_profile("fixed", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, derandomize=False, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
+
+COMMON_WARNINGS = (
+    # lsdb 0.11 on pandas 3: it still sets an option, and passes keywords, that pandas has begun to retire.
+    "ignore:The 'mode.chained_assignment' option is deprecated",
+    "ignore:The inplace keyword in NestedFrame",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for line in COMMON_WARNINGS:
+        config.addinivalue_line("filterwarnings", line)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real light curves: LIGHTMILL_TEST_DATA, or shared/data beside the repository."""
+    default = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("LIGHTMILL_TEST_DATA") or default)
+    if not folder.is_dir():
+        reason = f"no real light curves in {folder}: set LIGHTMILL_TEST_DATA to their folder"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return folder
+
+
+@dataclass(frozen=True)
+class Stars:
+    """Light curves to write, one Python list of epochs a star: the oracle for what is read."""
+
+    objectid: np.ndarray  #: (n,) int64
+    filterid: np.ndarray  #: (n,) int
+    ra: np.ndarray  #: (n,) float64 [deg]
+    dec: np.ndarray  #: (n,) float64 [deg]
+    t: list[list[float]]
+    mag: list[list[float]]
+    magerr: list[list[float]]
+    flags: list[list[int]]
+
+    def __len__(self) -> int:
+        return len(self.objectid)
+
+    def take(self, index: Sequence[int] | np.ndarray) -> Stars:
+        """Some of the stars, in that order."""
+        rows = {
+            name: getattr(self, name)[np.asarray(index, int)]
+            for name in ("objectid", "filterid", "ra", "dec")
+        }
+        epochs = {name: [getattr(self, name)[i] for i in index] for name in ("t", "mag", "magerr", "flags")}
+        return replace(self, **rows, **epochs)
+
+
+def make_stars(
+    n: int = 40, seed: int = 1, *, n_epochs: Callable[[np.random.Generator], int] | int | None = None,
+    ra: Sequence[float] | None = None, dec: Sequence[float] | None = None,
+) -> Stars:  # fmt: skip
+    """Good light curves (default: 25–60 epochs) in 10° × 10° across ra = 0, or at the positions given."""
+    rng = np.random.default_rng(seed)
+    if ra is not None and dec is not None:
+        n = len(ra)
+    lengths = [
+        int(rng.integers(25, 60))
+        if n_epochs is None
+        else n_epochs
+        if isinstance(n_epochs, int)
+        else n_epochs(rng)
+        for _ in range(n)
+    ]
+    t, mag, magerr = [], [], []
+    for i, length in enumerate(lengths):
+        t.append(np.sort(rng.uniform(58200, 59000, length)).tolist())
+        # float32, so that the layouts that store magnitudes so hold the same numbers
+        wave = 0.4 * (i % 3) * np.sin(2 * np.pi * np.array(t[-1]) / (0.3 + i % 7))
+        mag.append((rng.uniform(14, 19) + wave + rng.normal(0, 0.03, length)).astype(np.float32).tolist())
+        magerr.append(rng.uniform(0.01, 0.05, length).astype(np.float32).tolist())
+    return Stars(
+        objectid=10**15 + np.arange(n, dtype=np.int64) * 7,
+        filterid=1 + np.arange(n) % 2,
+        ra=rng.uniform(-5, 5, n) % 360 if ra is None else np.asarray(ra, np.float64),
+        dec=rng.uniform(-5, 5, n) if dec is None else np.asarray(dec, np.float64),
+        t=t, mag=mag, magerr=magerr, flags=[[0] * length for length in lengths],
+    )  # fmt: skip
+
+
+EPOCHS = {"t": ("hmjd", pa.float64()), "mag": ("mag", pa.float32()), "magerr": ("magerr", pa.float32()),
+          "flags": ("catflags", pa.int32())}  # fmt: skip
+SHAPES = ("struct<list>", "list<struct>", "list", "labelled")
+
+
+def stars_table(stars: Stars, shape: str = "struct<list>", positions: pa.DataType = pa.float32()) -> pa.Table:
+    """Stars in one of the shapes that releases have: nested (two ways), top-level lists, or a labelled table."""
+    lists = {
+        name: pa.array(getattr(stars, field), pa.list_(dtype)) for field, (name, dtype) in EPOCHS.items()
+    } | {"clrcoeff": pa.array([[0.0] * len(t) for t in stars.t], pa.list_(pa.float32()))}
+    if shape == "labelled":
+        return pa.table(
+            {
+                "id": [f"star-{i}" for i in stars.objectid],
+                "group": stars.objectid,
+                "label": ["RRab", "EW"] * (len(stars) // 2) + ["EA"] * (len(stars) % 2),
+                "ra": stars.ra,
+                "dec": stars.dec,
+                "period": np.full(len(stars), 0.5),
+                "mjd": lists["hmjd"],
+                "mag": lists["mag"],
+                "magerr": lists["magerr"],
+            }
+        )
+    rows = {
+        "objectid": pa.array(stars.objectid),
+        "filterid": pa.array(stars.filterid, pa.int8()),
+        "objra": pa.array(stars.ra, pa.float64()).cast(positions),
+        "objdec": pa.array(stars.dec, pa.float64()).cast(positions),
+        "nepochs": pa.array([len(t) for t in stars.t], pa.int32()),
+    }
+    if shape == "list":
+        return pa.table(rows | lists)
+    if shape == "struct<list>":
+        return pa.table(rows | {"lightcurve": pa.StructArray.from_arrays(list(lists.values()), list(lists))})
+    if shape == "list<struct>":
+        first = lists["hmjd"]
+        epochs = pa.StructArray.from_arrays([column.values for column in lists.values()], list(lists))
+        return pa.table(rows | {"lightcurve": pa.ListArray.from_arrays(first.offsets, epochs)})
+    raise ValueError(f"unknown shape {shape!r}; known are {SHAPES}")
+
+
+PROPERTIES = """#HATS catalog
+obs_collection={name}
+dataproduct_type=object
+hats_nrows={rows}
+hats_col_ra={ra}
+hats_col_dec={dec}
+hats_npix_suffix={suffix}
+hats_order={order}
+hats_version=v1.0
+"""
+
+
+def write_hats(
+    root: Path,
+    stars: Stars,
+    *,
+    shape: str = "struct<list>",
+    order: int = 3,
+    folders: bool = True,
+    parts: int = 1,
+    positions: pa.DataType = pa.float32(),
+    row_group_size: int | None = None,
+) -> dict[int, np.ndarray]:
+    """Write a HATS release as IRSA serves it, with pyarrow alone; which stars are in which pixel.
+
+    `folders`: `Npix=N/part0.snappy.parquet` (IRSA) or `Npix=N.parquet`. Without `_healpix_29`, as IRSA's; without
+    `_common_metadata`. `parts` files a pixel. Positions are float32 as IRSA's, the pixel is that of the float64 ones.
+    """
+    from hats.pixel_math.spatial_index import compute_spatial_index
+
+    pixels = compute_spatial_index(stars.ra, stars.dec) >> (2 * (29 - order))
+    inside = {int(pixel): np.flatnonzero(pixels == pixel) for pixel in np.unique(pixels)}
+    for pixel, index in inside.items():
+        table = stars_table(stars.take(index), shape, positions)
+        folder = root / "dataset" / f"Norder={order}" / f"Dir={pixel // 10_000 * 10_000}"
+        options = {"compression": "snappy", "row_group_size": row_group_size or max(len(index), 1)}
+        if folders:
+            (folder / f"Npix={pixel}").mkdir(parents=True)
+            for part, rows in enumerate(np.array_split(np.arange(len(index)), parts)):
+                pq.write_table(
+                    table.take(pa.array(rows)),
+                    folder / f"Npix={pixel}" / f"part{part}.snappy.parquet",
+                    **options,
+                )
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            pq.write_table(table, folder / f"Npix={pixel}.parquet", **options)
+    ra, dec = ("ra", "dec") if shape == "labelled" else ("objra", "objdec")
+    text = PROPERTIES.format(
+        name=root.name, rows=len(stars), ra=ra, dec=dec, order=order, suffix="/" if folders else ".parquet"
+    )
+    (root / "hats.properties").write_text(text)
+    (root / "partition_info.csv").write_text(
+        "Norder,Npix\n" + "".join(f"{order},{pixel}\n" for pixel in inside)
+    )
+    return inside
+
+
+LEAVES = ("nonvar", "EW", "RRab", "SN_Ia")
+
+
+def write_catalogue(out: Path, ra: np.ndarray, dec: np.ndarray, *, order: int = 2, seed: int = 1) -> pa.Table:
+    """A published classification catalogue with one row a position; its rows, by `objectid` (0, 1, 2, …)."""
+    from hats.pixel_math.spatial_index import compute_spatial_index
+
+    from lightmill.catalogs.publish import publish
+    from lightmill.catalogs.receipts import Receipt, write_receipt
+    from lightmill.catalogs.rows import commit, probability_columns, row_schema, rows_table
+    from lightmill.catalogs.runfolder import RunFolder
+
+    rng, n = np.random.default_rng(seed), len(ra)
+    p = rng.dirichlet(np.full(len(LEAVES), 0.3), n).astype(np.float32)
+    ordered = np.sort(p, axis=1)
+    columns = {
+        "_healpix_29": compute_spatial_index(ra, dec),
+        "objectid": np.arange(n),
+        "ra": ra,
+        "dec": dec,
+        "filterid": 1 + np.arange(n) % 3,
+        "n_good": rng.integers(20, 900, n),
+        "baseline": rng.uniform(10, 2000, n),
+        "mag_mean": rng.uniform(13, 21, n),
+        "amplitude": rng.exponential(0.1, n),
+        "p_variable": 1 - p[:, 0],
+        "best_class": np.array(LEAVES, object)[p.argmax(axis=1)],
+        "best_prob": ordered[:, -1],
+        "margin": ordered[:, -1] - ordered[:, -2],
+        "flags": np.zeros(n, int),
+        "bundle": ["0123abcd"] * n,
+        "run_id": ["run"] * n,
+    } | dict(zip(probability_columns(LEAVES), p.T, strict=True))
+    table, folder = rows_table(columns, row_schema(LEAVES)), RunFolder(out)
+    pixels = table["_healpix_29"].to_numpy() >> (2 * (29 - order))
+    for pixel in np.unique(pixels).tolist():
+        mine = table.filter(pa.array(pixels == pixel))
+        size = commit(mine, folder.rows(order, pixel), folder.scratch)
+        write_receipt(folder.receipts, Receipt(order, pixel, "f" * 64, len(mine), len(mine), {}, size, 0.1))
+    publish(folder, name="tiny", provenance={"lightmill_recipe": "ztf-dr"})
+    return table.sort_by("objectid")
+
+
+# Test modules cannot import one another (--import-mode=importlib): they get the functions above as fixtures.
+
+
+@pytest.fixture(scope="session", name="make_stars")
+def _make_stars() -> Callable[..., Stars]:
+    """`make_stars(n, seed, n_epochs=, ra=, dec=)`: good light curves."""
+    return make_stars
+
+
+@pytest.fixture(scope="session", name="stars_table")
+def _stars_table() -> Callable[..., pa.Table]:
+    """`stars_table(stars, shape)`: a table as releases have it."""
+    return stars_table
+
+
+@pytest.fixture(scope="session", name="write_hats")
+def _write_hats() -> Callable[..., dict[int, np.ndarray]]:
+    """`write_hats(root, stars, shape=, order=, folders=, parts=)`: a release, by plain pyarrow."""
+    return write_hats
+
+
+@pytest.fixture(params=SHAPES)
+def shape(request: pytest.FixtureRequest) -> str:
+    """Each of the shapes in which releases store epochs."""
+    return request.param
+
+
+@pytest.fixture
+def tiny_release(tmp_path: Path) -> Path:
+    """40 stars in IRSA's layout: nested, a folder a pixel, float32 positions, no `_healpix_29`."""
+    root = tmp_path / "ztf_tiny"
+    write_hats(root, make_stars())
+    return root
+
+
+@pytest.fixture(scope="session", name="write_catalogue")
+def _write_catalogue() -> Callable[..., pa.Table]:
+    """`write_catalogue(out, ra, dec, order=, seed=)`: a published classification catalogue."""
+    return write_catalogue

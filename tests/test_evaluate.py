@@ -1,0 +1,135 @@
+"""Evaluation: the keys promised, every row accounted for, and labels that cannot be judged refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lightmill.models.bundle import load
+from lightmill.pipeline.dmdt import dmdt_counts, normalise
+from lightmill.pipeline.evaluate import evaluate
+from lightmill.pipeline.labelled import LabelledError
+
+SEVEN = ("EW", "EA", "RRab", "RRc", "RRd", "RS_CVn", "LPV")
+KEYS = ["n", "accuracy", "macro_f1", "ece", "per_class", "confusion", "rejected"]
+
+
+def labels(path: Path, names: list[str], *, epochs: int = 60, seed: int = 1) -> Path:
+    rng, n = np.random.default_rng(seed), len(names)
+    t = [np.sort(rng.uniform(58000, 58900, epochs)) for _ in names]
+    mag = [16 + 0.5 * np.sin(2 * np.pi * x / 0.55) + rng.normal(0, 0.03, epochs) for x in t]
+    pq.write_table(
+        pa.table(
+            {
+                "id": [f"s{i}" for i in range(n)], "label": names, "ra": np.zeros(n), "dec": np.zeros(n),
+                "mjd": [x.tolist() for x in t], "mag": [m.tolist() for m in mag], "magerr": [[0.03] * epochs] * n,
+            }
+        ),
+        path,
+    )  # fmt: skip
+    return path
+
+
+def test_the_keys(tmp_path: Path):
+    found = evaluate("crts-7", labels(tmp_path / "l.parquet", ["RRab", "EW", "RRab"]))
+    assert list(found) == KEYS
+    assert found["n"] == 3
+    assert found["rejected"] == {}
+    assert set(found["per_class"]) == set(SEVEN)
+    assert set(found["per_class"]["EW"]) == {"precision", "recall", "f1", "support"}
+    assert found["per_class"]["RRab"]["support"] == 2
+    assert np.array(found["confusion"]["matrix"]).sum() == 3
+
+
+def test_answers_are_the_bundles(tmp_path: Path):
+    path = labels(tmp_path / "l.parquet", ["RRab", "EW", "RRc", "EA"] * 5)
+    bundle, table = load("crts-7"), pq.read_table(path)
+    t, mag = (
+        np.concatenate([np.asarray(x) for x in table.column(name).to_pylist()]) for name in ("mjd", "mag")
+    )
+    counts = dmdt_counts(t, mag, np.arange(0, 1201, 60), bundle.dt_edges, bundle.dm_edges)
+    answer = bundle.network(normalise(counts, bundle.normalisation)).argmax(axis=1)
+    truth = np.array([bundle.classes.index(name) for name in table.column("label").to_pylist()])
+    matrix = np.zeros((7, 7), int)
+    np.add.at(matrix, (truth, answer), 1)
+    assert evaluate("crts-7", path)["confusion"]["matrix"] == matrix.tolist()
+
+
+def test_only_asks_among_these(tmp_path: Path):
+    path = labels(tmp_path / "l.parquet", ["RRab", "EW", "RRc", "EA", "Hump"] * 4)
+    found = evaluate("crts-7", path, only=["EA", "EW"])
+    assert found["confusion"]["labels"] == ["EW", "EA"]
+    assert found["n"] == 8
+    assert found["rejected"] == {"not_asked_for": 12}
+
+
+def test_labels_are_mapped(tmp_path: Path):
+    path = labels(tmp_path / "l.parquet", ["RRab", "Blazhko", "EW"])
+    found = evaluate("crts-7", path, aliases={"Blazhko": "RRab"})
+    assert found["per_class"]["RRab"]["support"] == 2
+
+
+def test_every_row_is_accounted_for(tmp_path: Path):
+    many, few = (
+        labels(tmp_path / "a.parquet", ["RRab", "EW", "HADS"]),
+        labels(tmp_path / "b.parquet", ["EA"] * 2, epochs=10),
+    )
+    pq.write_table(pa.concat_tables([pq.read_table(many), pq.read_table(few)]), tmp_path / "l.parquet")
+    found = evaluate("crts-7", tmp_path / "l.parquet")
+    assert found["n"] == 2
+    assert found["rejected"] == {"not_in_bundle": 1, "too_few_epochs": 2}
+
+
+def test_with_a_gate_all_leaves_answer(tmp_path: Path):
+    path = labels(tmp_path / "l.parquet", ["RRab", "nonvar", "EW"])
+    found = evaluate("ztf-dr", path)
+    assert found["confusion"]["labels"] == list(load("ztf-dr").leaves)
+    without = evaluate("ztf-dr", path, only=["RRab", "EW"])
+    assert without["n"] == 2
+    assert without["confusion"]["labels"] == ["EW", "RRab"]
+
+
+def test_unknown_labels_are_refused_with_those_known(tmp_path: Path):
+    path = labels(tmp_path / "l.parquet", ["RRab", "Blazhko", "Blazhko"])
+    with pytest.raises(
+        LabelledError, match=r"unknown labels Blazhko \(2\)\. .*gives EW, EA, RRab.*--map LABEL=CLASS"
+    ):
+        evaluate("crts-7", path)
+    with pytest.raises(LabelledError, match=r"trained with --map Blazhko=RRab"):
+        evaluate("ztf-dr", path)
+
+
+def test_wrong_arguments_are_named(tmp_path: Path):
+    path = labels(tmp_path / "l.parquet", ["RRab", "EW"])
+    with pytest.raises(
+        LabelledError, match=r"'RRAB', which the bundle 'crts-7' cannot give. Did you mean 'RRab'"
+    ):
+        evaluate("crts-7", path, only=["RRAB", "EW"])
+    with pytest.raises(
+        LabelledError, match="label 'x' is mapped to 'CEP', which the bundle 'crts-7' cannot give"
+    ):
+        evaluate("crts-7", path, aliases={"x": "CEP"})
+    with pytest.raises(LabelledError, match="at least two classes"):
+        evaluate("crts-7", path, only=["EW"])
+    with pytest.raises(LabelledError, match="no light curve has one of the labels EA, LPV"):
+        evaluate("crts-7", path, only=["EA", "LPV"])
+    with pytest.raises(LabelledError, match=r"no light curve can be used: .*'too_few_epochs': 2"):
+        evaluate("crts-7", labels(tmp_path / "short.parquet", ["EW", "EA"], epochs=5))
+
+
+def test_real_stars(data_dir: Path, tmp_path: Path):
+    table = pq.read_table(data_dir / "crts_css_labelled.parquet")
+    pq.write_table(table.take(np.arange(0, table.num_rows, 7)), tmp_path / "some.parquet")
+    found = evaluate("crts-7", tmp_path / "some.parquet", only=SEVEN)
+    assert found["n"] + found["rejected"]["not_asked_for"] == -(-table.num_rows // 7)
+    # trained on these stars too: better than the .705 of cross-validation, but not learned by heart
+    assert 0.68 < found["macro_f1"] < 0.9
+    assert found["per_class"]["EA"]["f1"] > 0.85
+    assert found["per_class"]["LPV"]["f1"] > 0.85
+    # re-observed training carries over to the stars' own light curves
+    gated = evaluate("ztf-dr", tmp_path / "some.parquet", only=SEVEN)
+    assert gated["accuracy"] > 0.35

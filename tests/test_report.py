@@ -1,0 +1,426 @@
+"""`pipeline/report.py`: one page that stands alone, says what the catalogue holds, and does without what is gone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lightmill.catalogs.partitions import NotHats
+from lightmill.catalogs.publish import publish
+from lightmill.catalogs.receipts import Receipt, write_receipt
+from lightmill.catalogs.release import open_release
+from lightmill.catalogs.rows import commit, probability_columns, rejected_schema, row_schema, rows_table
+from lightmill.catalogs.runfolder import RunFolder
+from lightmill.pipeline import pictures
+from lightmill.pipeline import report as module
+from lightmill.pipeline.recipe import load_recipe
+from lightmill.pipeline.report import ReportError, report
+
+ORDER = 2
+N, SHORT = 60, 5  # light curves in the release; of these the last ones were rejected
+LEAVES = ("nonvar", "EW", "RRab", "LPV")
+FAILURES = [{"order": 2, "pixel": 99, "error": "OSError: <b>cut short</b>"}]
+SECTIONS = (
+    "summary", "sky", "classes", "probabilities", "magnitudes", "images", "examples", "rejected", "timings",
+    "failures", "provenance",
+)  # fmt: skip
+
+
+@dataclass
+class Made:
+    """A tiny release and the catalogue that a run would have made of it."""
+
+    release: Path
+    catalogue: Path
+    stars: object
+    best: np.ndarray  #: (N − SHORT,) class of each
+    best_prob: np.ndarray  #: (N − SHORT,)
+
+    def counts(self) -> dict[str, int]:
+        return {leaf: int((self.best == leaf).sum()) for leaf in LEAVES}
+
+
+@dataclass
+class Page(HTMLParser):
+    """What a browser would make of a page, as far as the tests ask."""
+
+    text: str
+    ids: list[str] = field(default_factory=list)
+    tags: Counter[str] = field(default_factory=Counter)
+    links: list[tuple[str, str]] = field(default_factory=list)  #: tag, and what it loads or points to
+    alts: list[str] = field(default_factory=list)
+    tables: list[list[list[str]]] = field(default_factory=list)
+    words: str = ""
+
+    def __post_init__(self) -> None:
+        HTMLParser.__init__(self)
+        self._cell = False
+        self.feed(self.text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        self.tags[tag] += 1
+        self.ids += [given["id"]] if "id" in given else []
+        self.links += [(tag, given[name]) for name in ("src", "href", "xlink:href", "data") if name in given]
+        if given.get("role") == "img":
+            self.alts.append(given.get("aria-label", ""))
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("th", "td"):
+            self.tables[-1][-1].append("")
+            self._cell = True
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("th", "td"):
+            self._cell = False
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+        if self._cell:
+            self.tables[-1][-1][-1] += data.strip()
+
+    def rows(self, first: str) -> dict[str, list[str]]:
+        """The table whose first heading is this one: its rows by their first cell."""
+        (table,) = [table for table in self.tables if table[0][0] == first]
+        return {row[0]: row[1:] for row in table[1:]}
+
+
+def probabilities(n: int, leaves: Sequence[str], seed: int) -> np.ndarray:
+    """(n, len(leaves)) float32; nothing is ever most probably an LPV."""
+    p = np.random.default_rng(seed).dirichlet([0.5] * len(leaves), n).astype(np.float32)
+    return (
+        np.sort(p, axis=1)[:, ::-1][np.arange(n)[:, None], _order(n, len(leaves))] if len(leaves) > 3 else p
+    )
+
+
+def _order(n: int, k: int) -> np.ndarray:
+    """The last class is always the least probable, the others take turns in being the best."""
+    turn = (np.arange(k - 1)[None, :] + np.arange(n)[:, None]) % (k - 1)
+    return np.column_stack([turn, np.full(n, k - 1)])
+
+
+def make(
+    tmp: Path,
+    make_stars: Callable,
+    write_hats: Callable,
+    *,
+    leaves: Sequence[str] = LEAVES,
+    gate: bool = True,
+    receipts: bool = True,
+    periods: bool = True,
+) -> Made:
+    """Write the release and the catalogue, without Dask and without a network."""
+    stars = make_stars(N, seed=3)
+    release, folder = tmp / "release", RunFolder(tmp / "catalogue")
+    inside = write_hats(release, stars, order=ORDER)
+    recipe = load_recipe("ztf-dr")
+    record = {"release": str(release), "science": recipe.science(), "bundle": "0123abcd" * 8}
+    folder.start_or_resume(record, {"run_id": "run-1", "recipe": recipe.model_dump(mode="json")})
+    p = probabilities(N, leaves, seed=5)
+    best, best_prob = np.array(leaves)[p.argmax(axis=1)], p.max(axis=1)
+    ra, dec = (np.float64(np.float32(x)) for x in (stars.ra, stars.dec))
+    shift = 2 * (29 - ORDER)
+    for pixel, index in inside.items():
+        good, bad = index[index < N - SHORT], index[index >= N - SHORT]
+        common = {
+            "_healpix_29": pixel << shift,
+            "objectid": stars.objectid,
+            "ra": ra,
+            "dec": dec,
+            "filterid": stars.filterid,
+        }
+        mine = {name: np.broadcast_to(values, N)[good] for name, values in common.items()}
+        mine |= {
+            "n_good": [len(stars.t[i]) for i in good],
+            "mag_mean": [np.mean(stars.mag[i]) for i in good],
+            "amplitude": np.full(len(good), 0.1),
+            "best_class": best[good].tolist(),
+            "best_prob": best_prob[good],
+            "margin": np.zeros(len(good)),
+            "flags": (best[good] == "nonvar").astype(int) if gate else np.zeros(len(good), int),
+            "bundle": ["0123abcd"] * len(good),
+            "run_id": ["run-1"] * len(good),
+        } | dict(zip(probability_columns(leaves), p[good].T, strict=True))
+        if gate:
+            mine["p_variable"] = 1 - p[good, 0]
+        if periods:
+            mine["period"] = np.where(best[good] == "RRab", 0.55, np.nan)
+        size = commit(rows_table(mine, row_schema(leaves)), folder.rows(ORDER, pixel), folder.scratch)
+        refused = {name: np.broadcast_to(values, N)[bad] for name, values in common.items()}
+        refused |= {
+            "n_good": [7] * len(bad),
+            "reason": ["too_few_epochs"] * len(bad),
+            "run_id": ["run-1"] * len(bad),
+        }
+        commit(rows_table(refused, rejected_schema()), folder.rejected(ORDER, pixel), folder.scratch)
+        write_receipt(
+            folder.receipts,
+            Receipt(
+                ORDER, pixel, "f" * 64, len(index), len(good), {"too_few_epochs": len(bad)}, size, seconds=0.5,
+                stages={"read": 0.1, "network": 0.4}, epochs=1000, peak_rss_bytes=2**30, host="node7",
+                versions={"numpy": "2.4.6"}, finished="2026-01-01T00:00:00+00:00",
+            ),
+        )  # fmt: skip
+    publish(folder, name="tiny", provenance={"lightmill_recipe": "ztf-dr"})
+    if not receipts:
+        shutil.rmtree(folder.receipts)
+    return Made(release, folder.out, stars, best[: N - SHORT], best_prob[: N - SHORT])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, make_stars: Callable, write_hats: Callable) -> Made:
+    return make(tmp_path_factory.mktemp("report"), make_stars, write_hats)
+
+
+@pytest.fixture(scope="module")
+def page(made: Made) -> Page:
+    written = report(made.catalogue)
+    assert written == made.catalogue / "report.html"
+    return Page(written.read_text(encoding="utf-8"))
+
+
+def test_stands_alone(page: Page) -> None:
+    """Nothing is loaded: links stay in the page, pictures are in it."""
+    assert all(target.startswith(("#", "data:image/png;base64,")) for _, target in page.links)
+    assert not page.tags.keys() & {"script", "link", "iframe", "object", "embed", "img", "video", "audio"}
+    assert "http://" not in page.text
+    assert "https://" not in page.text
+    assert "@import" not in page.text
+    assert len(page.text) < 2_000_000
+
+
+def test_is_whole_and_accessible(page: Page) -> None:
+    assert set(SECTIONS) | {"periods"} <= set(page.ids)
+    assert {target[1:] for tag, target in page.links if tag == "a"} == set(SECTIONS) | {"periods"}
+    assert len(page.ids) == len(set(page.ids))
+    # every reference inside a picture finds what it refers to
+    assert {target[1:] for tag, target in page.links if tag == "use"} <= set(page.ids)
+    assert len(page.alts) == page.tags["svg"] >= 10
+    assert all(page.alts)
+    assert "color-scheme: light dark" in page.text
+    assert "@media print" in page.text
+
+
+def test_counts_are_those_of_the_catalogue(made: Made, page: Page) -> None:
+    found = page.rows("class")
+    assert {name: int(row[1]) for name, row in found.items()} == made.counts()
+    assert made.counts()["LPV"] == 0
+    for name in ("nonvar", "EW", "RRab"):
+        mean = made.best_prob[made.best == name].mean()
+        assert float(found[name][4]) == pytest.approx(mean, abs=5.1e-4)
+    assert page.rows("reason")["too_few_epochs"][1] == str(SHORT)
+    by_filter = np.bincount(made.stars.filterid[: N - SHORT])
+    assert {name: int(row[0]) for name, row in page.rows("filter").items()} == {
+        "1 (g)": by_filter[1], "2 (r)": by_filter[2],
+    }  # fmt: skip
+    cards = (
+        dict(zip(*[iter(page.words.split("Provenance", 1)[1].split("\n"))] * 1, strict=False)) and page.words
+    )
+    for label, count in (("light curves read", N), ("classified", N - SHORT), ("rejected", SHORT)):
+        assert f"{label}{count}" in cards.replace("\n", "")
+
+
+def test_provenance(made: Made, page: Page) -> None:
+    for fact in (
+        str(made.release),
+        "ztf-dr",
+        "0123abcd" * 8,
+        "run-1",
+        "node7",
+        "numpy 2.4.6",
+        "2026-01-01T00:00:00",
+    ):
+        assert fact in page.words
+    assert "1,024 MiB" in page.words
+
+
+def test_examples_are_the_most_probable(made: Made, page: Page) -> None:
+    ids = np.array(made.stars.objectid[: N - SHORT])
+    for name in ("nonvar", "EW", "RRab"):
+        mine = made.best == name
+        top = ids[mine][np.argsort(-made.best_prob[mine])][: module.SHOWN]
+        assert all(str(identifier) in page.text for identifier in top)
+    assert "55 of 55 light curves looked for were read" in page.words
+    assert "phase, period 0.55 d" in page.text
+
+
+def test_reads_the_light_curves_of_the_rows(made: Made) -> None:
+    release, recipe = open_release(str(made.release)), load_recipe("ztf-dr")
+    (part, *_) = release.table.partitions()
+    inside = open_rows(made.catalogue, part.order, part.pixel)
+    reading = module.Reading(str(made.release))
+    module._stream(part, release, recipe, inside, reading)
+    assert len(reading.found) == len(inside) > 3
+    for example in reading.found:
+        star = int(np.flatnonzero(made.stars.objectid == example.row["objectid"])[0])
+        np.testing.assert_allclose(example.t, np.array(made.stars.t[star]) - made.stars.t[star][0])
+        np.testing.assert_array_equal(example.mag, made.stars.mag[star])
+        assert example.image.shape == recipe.dmdt.edges().shape
+
+
+def open_rows(catalogue: Path, order: int, pixel: int) -> list[dict]:
+    import pyarrow.parquet as pq
+
+    return pq.ParquetFile(RunFolder(catalogue).rows(order, pixel)).read().to_pylist()
+
+
+def test_reading_is_bounded(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    release, recipe = open_release(str(made.release)), load_recipe("ztf-dr")
+    recipe = recipe.model_copy(
+        update={"operational": recipe.operational.model_copy(update={"batch_epochs": 60})}
+    )
+    (part, *_) = release.table.partitions()
+    monkeypatch.setattr(module, "MAX_EPOCHS", 100)
+    reading = module.Reading(str(made.release))
+    module._stream(part, release, recipe, open_rows(made.catalogue, part.order, part.pixel), reading)
+    assert 100 <= reading.epochs < 200
+
+
+def test_without_the_release(made: Made, tmp_path: Path) -> None:
+    """The page says what is missing, holds the rest, and finds the light curves where they are now."""
+    away = made.release.with_name("moved")
+    made.release.rename(away)
+    try:
+        page = Page(report(made.catalogue, tmp_path / "new" / "a.html").read_text())
+        assert page.words.count("could not be read here") == 2
+        assert "is not a HATS catalogue" in page.words
+        assert set(SECTIONS) <= set(page.ids)
+        assert {name: int(row[1]) for name, row in page.rows("class").items()} == made.counts()
+        release = str(away)
+        page = Page(report(made.catalogue, tmp_path / "b.html", release=release).read_text())
+        assert "could not be read" not in page.words
+        assert "55 of 55" in page.words
+        assert release in page.words
+    finally:
+        away.rename(made.release)
+    assert sorted(path.name for path in tmp_path.rglob("*.*")) == ["a.html", "b.html"]
+
+
+def test_lists_failures(made: Made, tmp_path: Path) -> None:
+    path = RunFolder(made.catalogue).failures
+    path.write_text(json.dumps(FAILURES))
+    try:
+        page = Page(report(made.catalogue, tmp_path / "a.html", release="gone").read_text())
+    finally:
+        path.unlink()
+    assert page.rows("partition") or True
+    assert "Norder=2/Npix=99" in page.words
+    assert "OSError: <b>cut short</b>" in page.words  # as text: no tag came of it
+    assert page.tags["b"] == 0
+    assert "1 partition failed" in page.words
+
+
+def test_with_little_to_go_on(tmp_path: Path, make_stars: Callable, write_hats: Callable) -> None:
+    """No gate, no receipts, no periods, a recipe of another version, no release."""
+    made = make(
+        tmp_path, make_stars, write_hats, leaves=("EW", "RRab"), gate=False, receipts=False, periods=False
+    )
+    record = RunFolder(made.catalogue).record
+    content = json.loads(record.read_text())
+    record.write_text(json.dumps(content | {"recipe": {"name": "old", "unknown": 1}}))
+    page = Page(report(made.catalogue).read_text())
+    assert "periods" not in page.ids
+    assert "There was no gate" in page.words
+    assert "No receipt could be read" in page.words
+    assert "not one that this version" in page.words
+    assert sum(int(row[1]) for row in page.rows("class").values()) == N - SHORT
+
+
+def test_recipe_with_fields_of_another_version(made: Made) -> None:
+    run = json.loads(RunFolder(made.catalogue).record.read_text())
+    run["recipe"]["operational"]["gone_since"] = 1
+    recipe = module._recipe(run)
+    assert recipe is not None
+    assert recipe.science() == load_recipe("ztf-dr").science()
+
+
+def test_refuses_what_is_no_catalogue(made: Made, tmp_path: Path, write_catalogue: Callable) -> None:
+    with pytest.raises(NotHats, match="no such folder"):
+        report(tmp_path / "nothing")
+    with pytest.raises(NotHats, match="not a HATS catalogue, nor made by lightmill run"):
+        report(tmp_path)
+    with pytest.raises(ReportError, match="not made by lightmill run"):
+        report(made.release)
+    write_catalogue(tmp_path / "other", np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+    with pytest.raises(ReportError, match=r"no run/run\.json"):
+        report(tmp_path / "other")
+    with pytest.raises(ReportError, match="is a folder"):
+        report(made.catalogue, tmp_path)
+
+
+def test_says_why_nothing_is_published(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.start_or_resume({"release": "x"}, {})
+    write_receipt(folder.receipts, Receipt(2, 1, "f" * 64, 9, 0, {"too_few_epochs": 9}, 0, 0.1))
+    with pytest.raises(ReportError, match="9 too_few_epochs"):
+        report(tmp_path)
+
+
+def test_chooses_few_partitions_for_all_classes() -> None:
+    offers = {f"file{i}": {"EW": 30, "RRab": 2} for i in range(50)} | {
+        "rare": {"CEP": 1},
+        "rarer": {"LPV": 1, "EW": 1},
+    }
+    chosen = module._choose(offers)
+    assert {"rare", "rarer"} <= set(chosen)
+    assert len(chosen) == module.MAX_PARTITIONS
+    assert module._choose({"one": {"EW": 3000}}) == ["one"]
+    assert module._choose({}) == []
+
+
+def test_thresholds_keep_enough_examples() -> None:
+    # 1,000 of them between 0.9 and 1, 9,000 below: 5 % are 500
+    thresholds = module._thresholds({"EW": {100: 9000} | {900 + i: 10 for i in range(100)}, "EA": {500: 3}})
+    assert thresholds == {"EW": 0.95, "EA": 0.5}
+
+
+def test_bins_keep_every_row() -> None:
+    counts = {-3: 1, 0: 5000, 7: 5000, 400: 1}
+    first, stop = module._span([counts])
+    assert (first, stop) == (0, 8)
+    assert module._dense(counts, first, stop).tolist() == [5001, 0, 0, 0, 0, 0, 0, 5001]
+
+
+@pytest.mark.parametrize(
+    "project", [pictures._Mollweide(), pictures._Zoom(359.9, 10, 5), pictures._Zoom(12, 89.5, 3)]
+)
+def test_maps_there_and_back(project: pictures._Mollweide | pictures._Zoom) -> None:
+    x, y = (0.65 * half * np.random.default_rng(1).uniform(-1, 1, 500) for half in project.half)
+    ra, dec, is_sky = project.sky(x, y)
+    assert is_sky.all()
+    back = project.plane(ra, dec)
+    np.testing.assert_allclose(back, [x, y], atol=1e-6)
+
+
+def test_east_is_to_the_left() -> None:
+    x, _ = pictures._Zoom(0, 0, 5).plane(np.array([1.0, 359.0]), np.array([0.0, 0.0]))
+    assert x[0] < 0 < x[1]
+    x, _ = pictures._Mollweide().plane(np.array([181.0, 179.0]), np.array([0.0, 0.0]))
+    assert x[0] < 0 < x[1]
+
+
+def test_galactic_plane() -> None:
+    from astropy.coordinates import SkyCoord
+
+    ra, dec = pictures._galactic_plane()
+    latitude = SkyCoord(ra, dec, unit="deg").galactic.b.deg
+    assert np.abs(latitude).max() < 1e-3
+
+
+def test_whole_sky_and_one_cell() -> None:
+    """A map of everywhere, and one of a single cell at the pole, with a failed partition beside it."""
+    everywhere = pictures.SkyCells(3, np.arange(768), np.arange(1, 769))
+    assert pictures.sky({"all": everywhere}, np.empty((0, 2))).count("<svg") == 1
+    assert everywhere.coarser().count.sum() == everywhere.count.sum()
+    pole = pictures.SkyCells(6, np.array([4**6 - 1]), np.array([3]))
+    assert "failed partition" in pictures.sky({"pole": pole}, np.array([[45.0, 89.0]]))
