@@ -13,23 +13,32 @@ refused.
 
 from __future__ import annotations
 
-import difflib
-import hashlib
 import importlib.metadata
-import json
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from lightmill.models.calibration import platt, scale_by_temperature
 from lightmill.models.extras import need
-from lightmill.models.manifest import FORMAT, FileEntry, Manifest
+from lightmill.models.folder import (
+    CARD,
+    GATE,
+    GOLDEN,
+    MANIFEST,
+    WEIGHTS,
+    BundleError,
+    available,
+    checked,
+    find,
+    read_manifest,
+    sha256,
+    verify,
+)
+from lightmill.models.manifest import FileEntry, Manifest
 from lightmill.models.networks import Network, WeightsError
 from lightmill.models.trees import Trees, TreesError
 
@@ -45,20 +54,8 @@ __all__ = [
     "versions",
 ]
 
-MANIFEST, WEIGHTS, GATE, GOLDEN, CARD = (
-    "bundle.json",
-    "network.safetensors",
-    "gate.json",
-    "golden.safetensors",
-    "card.md",
-)
-
 GOLDEN_TOLERANCE = 2e-3
 """Largest allowed difference of a golden probability: GPUs may multiply in TF32, with 10 bits of mantissa."""
-
-
-class BundleError(ValueError):
-    """A bundle is missing, damaged, or does not fit what it is used for."""
 
 
 @dataclass(frozen=True)
@@ -173,12 +170,6 @@ class Bundle:
             )
 
 
-def available() -> dict[str, Path]:
-    """The bundles that ship with Lightmill: folder by name."""
-    root = Path(str(resources.files("lightmill.models.weights")))
-    return {path.parent.name: path.parent for path in sorted(root.glob(f"*/{MANIFEST}"))}
-
-
 def load(name_or_path: str | Path) -> Bundle:
     """Load a bundle by the name that it ships under, or from a folder.
 
@@ -189,9 +180,9 @@ def load(name_or_path: str | Path) -> Bundle:
     MissingExtra
         if TensorFlow or XGBoost is not installed.
     """
-    folder = _find(name_or_path)
+    folder = find(name_or_path)
     manifest = read_manifest(folder)
-    content = {name: _checked(folder / name, entry) for name, entry in manifest.files.items()}
+    content = {name: checked(folder / name, entry) for name, entry in manifest.files.items()}
     try:
         part = manifest.network
         network = Network(part.architecture, manifest.shape, len(manifest.classes), part.parameters)
@@ -207,45 +198,6 @@ def load(name_or_path: str | Path) -> Bundle:
     bundle = Bundle(manifest, content[CARD].decode(), manifest.digest, network, trees)
     _check_golden(folder / GOLDEN, bundle, _tensors(folder / GOLDEN, content[GOLDEN]))
     return bundle
-
-
-def verify(folder: str | Path) -> Manifest:
-    """Check every file of a bundle against its sha256, without loading any: needs no extra."""
-    path = _find(folder)
-    manifest = read_manifest(path)
-    for name, entry in manifest.files.items():
-        _checked(path / name, entry)
-    return manifest
-
-
-def read_manifest(name_or_path: str | Path) -> Manifest:
-    """Read and check `bundle.json` alone: name, classes, digest; needs no extra."""
-    path = _find(name_or_path) / MANIFEST
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise BundleError(f"{path}: not JSON: {error}; the bundle is damaged: get it anew") from error
-    if not isinstance(raw, dict) or raw.get("format") != FORMAT:
-        found = raw.get("format") if isinstance(raw, dict) else type(raw).__name__
-        raise BundleError(
-            f"{path}: format {found!r}, this Lightmill reads {FORMAT}: use the version that wrote it"
-        )
-    stated = raw.pop("digest", None)
-    try:
-        manifest = Manifest.model_validate(raw)
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise BundleError(f"{path}: {problems}") from error
-    if manifest.digest != stated:
-        raise BundleError(
-            f"{path}: sha256 of the content is {manifest.digest}, stated is {stated}: it was changed"
-        )
-    expected = {WEIGHTS, GOLDEN, CARD} | ({GATE} if manifest.gate else set())
-    if set(manifest.files) != expected:
-        raise BundleError(
-            f"{path}: lists the files {sorted(manifest.files)}, expected are {sorted(expected)}"
-        )
-    return manifest
 
 
 def save(
@@ -294,7 +246,7 @@ def save(
         golden["p_variable"] = bare.gate(golden["statistics"])
         content[GATE] = trees.to_json()
     content[GOLDEN] = safetensors.save(golden)
-    files = {name: FileEntry(sha256=_sha256(data), size=len(data)) for name, data in sorted(content.items())}
+    files = {name: FileEntry(sha256=sha256(data), size=len(data)) for name, data in sorted(content.items())}
     path.mkdir(parents=True, exist_ok=True)
     for name, data in content.items():
         (path / name).write_bytes(data)
@@ -321,45 +273,6 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _find(name_or_path: str | Path) -> Path:
-    """The folder of a bundle, which has a manifest."""
-    shipped = available()
-    if str(name_or_path) in shipped:
-        return shipped[str(name_or_path)]
-    path = Path(name_or_path)
-    if path.is_dir():
-        if not (path / MANIFEST).is_file():
-            raise BundleError(f"{path}: no {MANIFEST} in it, so it is no bundle")
-        return path
-    near = difflib.get_close_matches(str(name_or_path), shipped, n=1, cutoff=0.3)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise BundleError(
-        f"no bundle {str(name_or_path)!r}.{hint} Known are {', '.join(shipped) or 'none'}, or give a folder"
-    )
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _checked(path: Path, entry: FileEntry) -> bytes:
-    """The file's content, if it is what the manifest says."""
-    if not path.is_file():
-        raise BundleError(
-            f"{path}: missing, {MANIFEST} lists it with {entry.size} bytes: get the bundle anew"
-        )
-    if path.stat().st_size != entry.size:
-        raise BundleError(
-            f"{path}: {path.stat().st_size} bytes, {MANIFEST} says {entry.size}: get the bundle anew"
-        )
-    data = path.read_bytes()
-    if _sha256(data) != entry.sha256:
-        raise BundleError(
-            f"{path}: sha256 {_sha256(data)}, {MANIFEST} says {entry.sha256}: it was changed; get it anew"
-        )
-    return data
 
 
 def _tensors(path: Path, data: bytes) -> dict[str, np.ndarray]:

@@ -77,7 +77,9 @@ def check_classes(names: Iterable[str]) -> tuple[str, ...]:
     given = tuple(names)
     for name in given:
         if name not in _PATHS:
-            raise ValueError(f"unknown class {name!r}.{nearest(str(name), LEAVES)} Known are {', '.join(LEAVES)}")
+            raise ValueError(
+                f"unknown class {name!r}.{nearest(str(name), LEAVES)} Known are {', '.join(LEAVES)}"
+            )
     twice = sorted({name for name in given if given.count(name) > 1})
     if twice:
         raise ValueError(f"class {', '.join(twice)} is listed more than once: each class may stand once")

@@ -133,6 +133,7 @@ def _files(sources: Sequence[Path]) -> list[Path]:
 def _inspect(files: Sequence[Path], layouts: Mapping[str, Layout] | None) -> tuple[Layout, int, int]:
     """Layout, rows and epochs of the files, from their footers; positions are looked at."""
     layout: Layout | None = None
+    schema: pa.Schema | None = None
     rows = epochs = 0
     for path in files:
         try:
@@ -145,7 +146,10 @@ def _inspect(files: Sequence[Path], layouts: Mapping[str, Layout] | None) -> tup
                 raise BulkError(
                     f"{path} has the layout {own.name!r}, {files[0]} has {layout.name!r}: import them apart"
                 )
-            layout = own
+            if schema is not None and not schema.equals(parquet.schema_arrow):
+                differ = sorted({str(field) for field in schema} ^ {str(field) for field in parquet.schema_arrow})
+                raise BulkError(f"{path} differs from {files[0]} in {differ}: import them apart, or cast one of them")
+            layout, schema = own, parquet.schema_arrow
             rows += parquet.metadata.num_rows
             epochs += count_epochs(parquet, own)
             _check_positions(path, parquet, own)

@@ -66,6 +66,8 @@ def _network(manifest: Manifest) -> str:
         (name, f"{row['precision']:.3f}", f"{row['recall']:.3f}", f"{row['f1']:.3f}", row["support"])
         for name, row in m["per_class"].items()
     ]
+    weak = [name for name, row in m["per_class"].items() if row["support"] and row["f1"] < 0.1]
+    rare = f"\n\nHardly ever the most probable, and so hardly ever found: {', '.join(weak)}." if weak else ""
     matrix = [
         (f"**{name}**", *row)
         for name, row in zip(m["confusion"]["labels"], m["confusion"]["matrix"], strict=True)
@@ -90,7 +92,7 @@ Grouped, stratified {facts["folds"]}-fold cross-validation on {m["n"]} {what}; a
 - calibration error (15 bins) {m["ece"]:.3f} with temperature {manifest.network.temperature:.3f}, {m["ece_uncalibrated"]:.3f} without; the one temperature was fitted
   to the same predictions{passed}
 
-{_table(("class", "precision", "recall", "F1", "support"), rows)}
+{_table(("class", "precision", "recall", "F1", "support"), rows)}{rare}
 
 Rows are the truth, columns the answer:
 
@@ -130,7 +132,8 @@ Real light curves that count as constant and pass, by magnitude and number of ep
 {_rates("epochs", g["pass_rate_real_by_epochs"])}
 
 Controls: areas under the curve of trees that get only how a star was observed, or labels that were shuffled. They should
-be ½; what is above says how far the injection itself can be seen without any variability:
+be ½; what is above says how far the injection itself can be seen without any variability (the four together know how
+an error depends on the magnitude, which the injection follows only on average):
 
 {controls}
 

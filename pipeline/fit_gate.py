@@ -167,14 +167,14 @@ def _controls(
 ) -> dict[str, float]:
     """Areas under the curve that should be ½: by how a star was observed alone, and with labels that mean nothing."""
     found = {}
-    for name in ("n", *NUISANCE):
-        own = [index_of(name)]
+    alone = {f"{name} alone": [index_of(name)] for name in ("n", *NUISANCE)}
+    for name, own in (alone | {"these four together": [index_of(one) for one in ("n", *NUISANCE)]}).items():
         fitted = trees.fit(
             np.concatenate([variable[:, own], constant[:, own]]),
             np.repeat([True, False], [len(variable), len(constant)]),
             rounds=40, depth=DEPTH, seed=seed,
         )  # fmt: skip
-        found[f"{name} alone"] = area_under_curve(
+        found[name] = area_under_curve(
             fitted.margin(np.concatenate([test_variable[:, own], test_constant[:, own]])),
             np.repeat([True, False], [len(test_variable), len(test_constant)]),
         )

@@ -1,17 +1,16 @@
-"""Measure on real ZTF files the numbers that `simulate` draws from, and write them as TOML.
+"""Measure on real ZTF files the numbers that `simulate` draws from, and write them as TOML (read by `survey`).
 
     python -m lightmill.pipeline.fit_survey DATA_DIR OUT.toml
 
 Two files are read. `ztf_000250_zg_c01_q1_dr5.parquet` is the bulk file of one CCD quadrant in g (Masci+2019,
 PASP 131, 018003, for the columns): every star there shares its exposures, which separates what belongs to
 an exposure from what belongs to a star. `ztf_dr_bts_epochs.parquet` has 575 light curves in many fields and
-three filters: it gives cadence, depth and colour terms. What neither can tell stands in `simulate`.
+three filters: it gives cadence, depth and colour terms. What neither can tell is chosen where it is used.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +18,16 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from lightmill.pipeline.palomar import hour_angle, lunation
+from lightmill.pipeline.survey import BAD, to_toml
+
 QUADRANT = "ztf_000250_zg_c01_q1_dr5.parquet"
 TRANSIENTS = "ztf_dr_bts_epochs.parquet"
 
 FILTERS = {"zg": "g", "zr": "r", "zi": "i"}
-BAD = 32768  # the bit of catflags that the ZTF documentation asks to reject
 QUANTILES = np.linspace(0, 1, 21)
 MAG_KNOTS = np.arange(12.0, 23.01, 0.5)
 FEW = 20  # good epochs below which a light curve is not classified
-SIDEREAL_DAY = 0.99726957  # d
-PALOMAR_LONGITUDE = -116.8630  # degrees east
-NEW_MOON = 58131.594  # MJD of a new moon (2018-01-17)
-LUNATION = 29.530589  # d
 MOON_BINS = 10
 SEASON_GAP = 45  # nights; a longer gap lies between seasons
 
@@ -98,7 +95,7 @@ def _source(stars: pd.DataFrame, epochs: pd.DataFrame) -> dict[str, Any]:
 def _cadence(epochs: pd.DataFrame) -> dict[str, Any]:
     """When a field is observed: nights, visits a night, hour angle, Moon."""
     nights = epochs["night"].nunique()
-    angle = _hour_angle(epochs["mjd"].to_numpy(), epochs["ra"].to_numpy())
+    angle = hour_angle(epochs["mjd"].to_numpy(), epochs["ra"].to_numpy())
     visits = epochs.groupby(["oid", "night"]).size().clip(upper=6).value_counts(normalize=True)
     within = epochs.sort_values("mjd").groupby(["oid", "night"])["mjd"].diff().dropna()
     return {
@@ -109,12 +106,6 @@ def _cadence(epochs: pd.DataFrame) -> dict[str, Any]:
         "gap_tiers": {name: _gap_tiers(epochs[epochs["filter"] == name]) for name in FILTERS.values()},
         "moon": {name: _moon(epochs, name) for name in FILTERS.values()},
     }
-
-
-def _hour_angle(mjd: np.ndarray, ra: np.ndarray) -> np.ndarray:
-    """Hours from the meridian of Palomar, −12 … 12 (Meeus, Astronomical Algorithms, eq. 12.4)."""
-    sidereal = 280.46061837 + 360.98564736629 * (mjd - 51544.5) + PALOMAR_LONGITUDE
-    return ((sidereal - ra + 180) % 360 - 180) / 15
 
 
 def _gap_tiers(epochs: pd.DataFrame) -> list[list[float]]:
@@ -136,15 +127,10 @@ def _moon(epochs: pd.DataFrame, name: str) -> list[float]:
     mine = epochs[epochs["filter"] == name].drop_duplicates(["field", "night"])
     nights = epochs["night"].unique()
     edges = np.linspace(0, 1, MOON_BINS + 1)
-    visits, _ = np.histogram(_lunation(mine["night"].to_numpy()), edges)
-    offered, _ = np.histogram(_lunation(nights), edges)
+    visits, _ = np.histogram(lunation(mine["night"].to_numpy()), edges)
+    offered, _ = np.histogram(lunation(nights), edges)
     rate = visits / np.maximum(offered, 1)
     return [_round(value) for value in rate / rate.max()]
-
-
-def _lunation(mjd: np.ndarray) -> np.ndarray:
-    """Phase of the Moon, 0 … 1 from new moon to new moon, to half a day."""
-    return ((mjd - NEW_MOON) / LUNATION) % 1
 
 
 def _exposures(stars: pd.DataFrame, epochs: pd.DataFrame) -> dict[str, Any]:
@@ -279,30 +265,6 @@ def _quantiles(values: Any, digits: int = 4) -> list[float]:
 
 def _round(value: Any, digits: int = 4) -> float:
     return round(float(value), digits)
-
-
-def to_toml(sections: Mapping[str, Mapping[str, Any]]) -> str:
-    """The fitted numbers as TOML: a table a section, sub-tables by filter.
-
-    >>> print(to_toml({"errors": {"rate": 0.1, "by": {"g": [1.0, 2.0]}}}))
-    [errors]
-    rate = 0.1
-    by.g = [1.0, 2.0]
-    <BLANKLINE>
-    """
-    lines: list[str] = []
-    for section, values in sections.items():
-        lines.append(f"[{section}]")
-        for name, value in values.items():
-            pairs = value.items() if isinstance(value, Mapping) else [(None, value)]
-            lines += [f"{name}{f'.{key}' if key else ''} = {_literal(each)}" for key, each in pairs]
-        lines.append("")
-    return "\n".join(lines)
-
-
-def _literal(value: Any) -> str:
-    """TOML writes numbers and lists of them as Python does; strings take double quotes."""
-    return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
 HEADER = """\

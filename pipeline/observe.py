@@ -15,11 +15,10 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from lightmill.pipeline.survey import FILTERS, SATURATION, START, survey
+from lightmill.pipeline.survey import BAD, FILTERS, SATURATION, START, survey
 
 # nogil: a caller may run threads; cache: compiled once a machine; numpy error model: no branch at a division.
 _jit = numba.njit(nogil=True, cache=True, error_model="numpy")
-_inline = numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
 
 # The shapes, and the columns of `params` that all have. Times in d since START.
 CONSTANT, FOURIER, ECLIPSES, TWO_MODES, LONG_PERIOD, SPOTS, SUPERNOVA = range(7)
@@ -108,12 +107,13 @@ def noise() -> Noise:
 
 
 @_jit
-def signal(shape, p, t, filterid):
-    """Magnitudes fainter than the mean at time `t` (d since START) of a star with the parameters `p`."""
+def signal(shape, p, t, band):
+    """Magnitudes fainter than the mean at time `t` (d since START) of a star with the parameters `p`;
+    `band`: 0 g, 1 r, 2 i."""
     if shape == CONSTANT:
         return 0.0
     if shape == SUPERNOVA:
-        return _supernova(p, t, filterid)
+        return _supernova(p, t, band)
     cycle = (t - p[EPOCH]) / p[PERIOD]
     angle = 2 * math.pi * (cycle - math.floor(cycle))
     if shape == FOURIER:
@@ -127,7 +127,7 @@ def signal(shape, p, t, filterid):
     return 0.5 * p[AMPLITUDE] * _spots(p, t, angle)
 
 
-@_inline
+@_jit
 def _series(p, angle):
     """Σ A_k sin(kθ + φ_k), with the A_k from REST on and the φ_k behind them."""
     value = 0.0
@@ -137,7 +137,7 @@ def _series(p, angle):
     return value
 
 
-@_inline
+@_jit
 def _eclipses(p, angle):
     """Two eclipses and the wave of the distorted stars between them; the deeper one has depth 1."""
     second, width, second_width = p[REST], p[REST + 1], p[REST + 2]
@@ -152,7 +152,7 @@ def _eclipses(p, angle):
     return value
 
 
-@_inline
+@_jit
 def _two_modes(p, t, angle):
     """The first overtone, whose period is PERIOD, with its harmonic, and the fundamental mode."""
     period, size, phase, harmonic = p[REST], p[REST + 1], p[REST + 2], p[REST + 3]
@@ -161,7 +161,7 @@ def _two_modes(p, t, angle):
     return overtone + fundamental
 
 
-@_inline
+@_jit
 def _long_period(p, t, angle):
     """A wave whose amplitude changes over cycles, on a slower one."""
     harmonic, change, change_period, change_phase = p[REST], p[REST + 1], p[REST + 2], p[REST + 3]
@@ -171,7 +171,7 @@ def _long_period(p, t, angle):
     return size * wave + slow * math.sin(2 * math.pi * t / slow_period + slow_phase)
 
 
-@_inline
+@_jit
 def _spots(p, t, angle):
     """A wave that drifts and grows with the cycle of activity, which also dims the star."""
     harmonic, phase, drift = p[REST], p[REST + 1], p[REST + 2]
@@ -182,15 +182,15 @@ def _spots(p, t, angle):
     return (1 + growth * activity) * wave + dimming * activity
 
 
-@_inline
-def _supernova(p, t, filterid):
+@_jit
+def _supernova(p, t, band):
     """The light of a supernova that peaks at EPOCH, added to that of its host."""
     brighter, stretch = p[REST], p[REST + 1]
     day = ((t - p[EPOCH]) / stretch - FADING_FIRST) / FADING_STEP
     if day < 0:
         return 0.0
     step = min(int(day), FADING.shape[1] - 2)
-    before, after = FADING[filterid - 1, step], FADING[filterid - 1, step + 1]
+    before, after = FADING[band, step], FADING[band, step + 1]
     # Beyond the table the last slope goes on: the radioactive tail.
     fading = before + (day - step) * (after - before)
     return -2.5 * math.log10(1 + 10 ** (0.4 * (brighter - fading)))
@@ -210,31 +210,13 @@ def _detection(true, depth, width):
     return 1 / (1 + math.exp((true - depth) / width)) if true > SATURATION else 0.0
 
 
-@_inline
-def _measure(rng, true, log_error, depth, flagged, noise):
-    """The magnitude that is measured."""
-    x = (true - noise.knot) / noise.step
-    sigma = math.exp(_between(x, log_error)) * _between(x, noise.scatter)
-    if flagged:
-        sigma *= noise.flagged_scatter
-    seen = true + sigma * rng.standard_normal()
-    if rng.random() < noise.outlier_rate:
-        size = sigma * _between(rng.random() * (len(noise.outliers) - 1), noise.outliers)
-        # Fainter than the exposure reaches cannot be: such an outlier is a bright one.
-        bright = rng.random() < noise.outlier_bright or true + size > depth + 0.5
-        seen = true - size if bright else true + size
-    return seen
-
-
-@_inline
-def _flags(rng, flagged, noise):
-    """catflags of one epoch."""
-    flag = 32768 if flagged else 0
-    draw = rng.random()
+@_jit
+def _other_flags(draw, noise):
+    """catflags of a good exposure's epoch, by a uniform number."""
     for b in range(len(noise.flags)):
         if draw < noise.flags_below[b]:
-            return flag | noise.flags[b]
-    return flag
+            return noise.flags[b]
+    return 0
 
 
 @_jit
@@ -243,29 +225,35 @@ def observe(rng, stars, exposures, noise, out):
 
     `out` (Epochs) is filled from 0 on, and needs room for an epoch of each star in each of its exposures.
     """
-    shape, params, mag, scale, filterids, quota, first, ends = stars
-    times, depths, clrcoeff, log_errors, flagged = exposures
-    counts = np.zeros(len(shape), np.int64)
+    counts = np.zeros(len(stars.shape), np.int64)
     k = 0
-    for i in range(len(shape)):
-        begin, left, end = k, quota[i], ends[i]
-        whole, filterid = left < 0, filterids[i]
-        log_error = noise.log_error[filterid - 1]
-        for e in range(first[i], end):
+    for i in range(len(stars.shape)):
+        begin, left, end, band = k, stars.quota[i], stars.end[i], stars.filterid[i] - 1
+        whole, params, log_error = left < 0, stars.params[i], noise.log_error[band]
+        for e in range(stars.first[i], end):
             if not whole and rng.random() * (end - e) >= left:
                 continue
-            true = mag[i] + scale[i] * signal(shape[i], params[i], times[e] - START, filterid)
+            t, depth, flagged = exposures.t[e], exposures.depth[e], exposures.flagged[e]
+            true = stars.mag[i] + stars.scale[i] * signal(stars.shape[i], params, t - START, band)
             # A light curve has an epoch: the last exposure counts where no other has found the star.
             may_miss = whole and (k > begin or e < end - 1)
-            if may_miss and rng.random() >= _detection(true, depths[e], noise.width):
+            if may_miss and rng.random() >= _detection(true, depth, noise.width):
                 continue
             left -= 1
-            seen = _measure(rng, true, log_error, depths[e], flagged[e], noise)
-            out.catflags[k] = _flags(rng, flagged[e], noise)
+            x = (true - noise.knot) / noise.step
+            sigma = math.exp(_between(x, log_error)) * _between(x, noise.scatter)
+            sigma *= noise.flagged_scatter if flagged else 1.0
+            seen = true + sigma * rng.standard_normal()
+            if rng.random() < noise.outlier_rate:
+                size = sigma * _between(rng.random() * (len(noise.outliers) - 1), noise.outliers)
+                # Fainter than the exposure reaches cannot be: such an outlier is a bright one.
+                bright = rng.random() < noise.outlier_bright or true + size > depth + 0.5
+                seen = true - size if bright else true + size
+            out.catflags[k] = (BAD if flagged else 0) | _other_flags(rng.random(), noise)
             # The error that is written follows the measured magnitude, as in the real files.
-            error = _between((seen - noise.knot) / noise.step, log_error) + log_errors[e]
+            error = _between((seen - noise.knot) / noise.step, log_error) + exposures.log_error[e]
             out.magerr[k] = math.exp(error + noise.spread * rng.standard_normal())
-            out.hmjd[k], out.mag[k], out.clrcoeff[k] = times[e], seen, clrcoeff[e]
+            out.hmjd[k], out.mag[k], out.clrcoeff[k] = t, seen, exposures.clrcoeff[e]
             k += 1
         counts[i] = k - begin
     return counts

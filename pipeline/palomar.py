@@ -1,4 +1,4 @@
-"""When Palomar can see a field: hour angles, the Moon and the dark hours (Meeus, Astronomical Algorithms, ch. 12)."""
+"""When Palomar can see a field: hour angles, the Moon, the dark hours (Meeus, Astronomical Algorithms, ch. 12, 49)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 LATITUDE = 33.3563  # degrees
 LONGITUDE = -116.8630  # degrees east
 SIDEREAL_DAY = 0.99726957  # d
-NEW_MOON = 58131.594  # MJD of a new moon (2018-01-17)
+NEW_MOON = 51549.598  # MJD of the mean new moon of 2000-01-06 (eq. 49.1)
 LUNATION = 29.530589  # d
 
 
@@ -22,18 +22,18 @@ def hour_angle(mjd: np.ndarray, ra: Any) -> np.ndarray:
 def lunation(mjd: np.ndarray) -> np.ndarray:
     """Phase of the Moon, 0 … 1 from new moon to new moon, to half a day.
 
-    >>> lunation(np.array([58131.594 + 29.530589 / 2])).round(6).tolist()
+    >>> lunation(np.array([51549.598 + 29.530589 / 2])).round(6).tolist()
     [0.5]
     """
     return ((mjd - NEW_MOON) / LUNATION) % 1
 
 
 def window(night: np.ndarray, ra: float, dec: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """When a field (degrees) culminates (MJD) near the midnights of nights (MJD), and the hour angles (h) between
-    which it can be observed then; the first is above the second where it cannot.
+    """When a field (degrees) culminates (MJD) nearest to the midnights of nights (MJD), and the hour angles (h)
+    between which it can be observed then; the first is above the second where it cannot.
 
-    The Sun is 12° below the horizon (its position to half a degree), the field at least 20° above it and not
-    further than 6.5 h from the meridian.
+    The Sun is 12° below the horizon (without the equation of time: to 4°), the field at least 20° above it and
+    not further than 6.5 h from the meridian.
     """
     latitude, midnight = np.radians(LATITUDE), night - LONGITUDE / 360
     mean = np.radians(280.46 + 0.9856474 * (midnight - 51544.5))

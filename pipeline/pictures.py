@@ -26,7 +26,7 @@ from matplotlib.colors import Colormap, ListedColormap, LogNorm, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 __all__ = [
     "BANDS",
@@ -454,6 +454,8 @@ def panels(
         _thousands(axes.yaxis)
         if log:
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(FuncFormatter(_number))
+            axes.xaxis.set_minor_formatter(NullFormatter())
         if i >= len(heights) - columns:
             axes.tick_params(labelbottom=True)
     for axes in every[len(heights) :]:
@@ -592,7 +594,7 @@ def _log_histogram(axes: Axes, values: np.ndarray, label: str) -> None:
     axes.stairs(np.histogram(values, edges)[0], edges, fill=True, color=BLUE, lw=0)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high - low < 1.6 else (1,), numticks=8))
-    axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(FuncFormatter(_number))
     axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     _thousands(axes.yaxis)

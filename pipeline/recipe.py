@@ -91,6 +91,9 @@ class DmdtTable(_Table):
         """The grid that is meant."""
         if self.dt_edges and self.dm_edges:
             return Grid(self.dt_edges, self.dm_edges)
+        if self.dt_edges or self.dm_edges:
+            given, other = ("dt_edges", "dm_edges") if self.dt_edges else ("dm_edges", "dt_edges")
+            raise RecipeError(f"[dmdt] has {given} but no {other}: give both, or neither and a grid by name")
         if self.grid not in GRIDS:
             raise RecipeError(
                 f"[dmdt] unknown grid {self.grid!r}; known are {', '.join(GRIDS)}, or give both dt_edges and dm_edges"

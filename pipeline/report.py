@@ -310,9 +310,7 @@ def _sections(
     connection: duckdb.DuckDBPyConnection, subject: Subject, work: Work, failures: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """What the page says of the catalogue alone: tables and pictures by name."""
-    probabilities = _histogram(
-        connection, f"least(floor(best_prob * {PROBABILITY_BINS}), {PROBABILITY_BINS - 1})"
-    )
+    probabilities = _histogram(connection, f"best_prob * {PROBABILITY_BINS}", last=PROBABILITY_BINS - 1)
     classes = _classes(connection, subject.leaves, probabilities)
     rejected = dict(
         connection.sql("SELECT reason, count(*) AS n FROM rejected GROUP BY 1 ORDER BY n DESC, 1").fetchall()
@@ -344,15 +342,23 @@ def _sections(
 
 
 def _histogram(
-    connection: duckdb.DuckDBPyConnection, number: str, *, of: str = "catalogue", by: str = "best_class"
+    connection: duckdb.DuckDBPyConnection,
+    number: str,
+    *,
+    of: str = "catalogue",
+    by: str = "best_class",
+    last: int | None = None,
 ) -> dict[Any, dict[int, int]]:
-    """Rows by group and by the whole part of an SQL expression; those where it is null or not finite are left out."""
-    counts: dict[Any, dict[int, int]] = {}
+    """Rows by group and by the whole part of an SQL expression; those where it is null or not finite are left out.
+
+    Bins after `last` are counted in it: a probability of exactly 1 belongs to the highest bin.
+    """
+    counts: dict[Any, Counter[int]] = {}
     inner = f"SELECT {by} AS g, ({number})::DOUBLE AS x FROM {of}"
-    query = f"SELECT g, floor(x)::BIGINT AS bin, count(*) FROM ({inner}) WHERE isfinite(x) GROUP BY ALL ORDER BY ALL"
+    query = f"SELECT g, floor(x)::BIGINT, count(*) FROM ({inner}) WHERE isfinite(x) GROUP BY ALL ORDER BY ALL"
     for group, bin_, n in connection.sql(query).fetchall():
-        counts.setdefault(group, {})[bin_] = n
-    return counts
+        counts.setdefault(group, Counter())[bin_ if last is None else min(bin_, last)] += n
+    return {group: dict(bins) for group, bins in counts.items()}
 
 
 def _dense(counts: Mapping[int, int], first: int, stop: int) -> np.ndarray:
@@ -517,7 +523,7 @@ def _probabilities(
         if name in fine
     }
     edges = np.linspace(0, 1, PROBABILITY_BINS // merge + 1)
-    stopped = _histogram(connection, "least(floor(p_variable * 100), 99)", by=f"flags & {FLAGS['gated_out']}")
+    stopped = _histogram(connection, "p_variable * 100", by=f"flags & {FLAGS['gated_out']}", last=99)
     passed, held = (_dense(stopped.get(key, {}), 0, 100) for key in (0, FLAGS["gated_out"]))
     return {
         "probability_picture": pictures.panels(heights, edges, "probability of the most probable class"),
@@ -547,11 +553,12 @@ def _magnitudes(connection: duckdb.DuckDBPyConnection, subject: Subject) -> dict
 
 
 def _periods(connection: duckdb.DuckDBPyConnection, subject: Subject) -> dict[str, Any]:
-    """A picture of the periods, in tenths of a decade, where any was searched."""
+    """A picture of the periods, in tenths of a decade and over whole decades, where any was searched."""
     found = _histogram(connection, "CASE WHEN period > 0 THEN log10(period) * 10 END")
     if not found:
         return {"period_picture": None}
     first, stop = _span(found.values())
+    first, stop = first // 10 * 10, -(-stop // 10) * 10
     heights = {name: _dense(found[name], first, stop) for name in subject.leaves if name in found}
     return {
         "period_picture": pictures.panels(
@@ -612,11 +619,12 @@ def _sample(
     connection: duckdb.DuckDBPyConnection, subject: Subject, thresholds: Mapping[str, float]
 ) -> dict[Key, list[dict[str, Any]]]:
     """The most probable light curves of each class in a few partitions, by partition."""
-    chosen = _choose(_offers(connection, thresholds))
+    good = _is_good(thresholds)
+    chosen = _choose(_offers(connection, good))
     if not chosen:
         return {}
     query = (
-        "SELECT * FROM catalogue WHERE list_contains($files, filename) "
+        f"SELECT * FROM catalogue WHERE list_contains($files, filename) AND {good} "
         "QUALIFY row_number() OVER (PARTITION BY best_class ORDER BY best_prob DESC, objectid, filterid) <= $n "
         "ORDER BY best_prob DESC, objectid, filterid"
     )
@@ -627,16 +635,18 @@ def _sample(
     return rows
 
 
-def _offers(
-    connection: duckdb.DuckDBPyConnection, thresholds: Mapping[str, float]
-) -> dict[str, dict[str, int]]:
-    """Good examples by file and class; of each class the twenty smallest files that have most, FROM_ONE is plenty."""
-    if not thresholds:
-        return {}
+def _is_good(thresholds: Mapping[str, float]) -> str:
+    """An SQL condition: among the best of its class."""
     cases = " ".join(f"WHEN '{name}' THEN {value!r}" for name, value in thresholds.items())
-    good = f"count(*) FILTER (best_prob >= CASE best_class {cases} END)"
+    return f"best_prob >= CASE best_class {cases} ELSE 2 END" if cases else "false"
+
+
+def _offers(connection: duckdb.DuckDBPyConnection, good: str) -> dict[str, dict[str, int]]:
+    """Good examples by file and class; of each class the twenty smallest files that have most, FROM_ONE is plenty."""
     query = f"""
-        WITH counted AS (SELECT filename, best_class, count(*) AS n, {good} AS good FROM catalogue GROUP BY ALL),
+        WITH counted AS (
+                 SELECT filename, best_class, count(*) AS n, count(*) FILTER ({good}) AS good
+                 FROM catalogue GROUP BY ALL),
              sized AS (SELECT *, sum(n) OVER (PARTITION BY filename) AS size FROM counted)
         SELECT filename, best_class, good FROM sized WHERE good > 0
         QUALIFY row_number() OVER (PARTITION BY best_class ORDER BY least(good, {FROM_ONE}) DESC, size, filename) <= 20

@@ -1,7 +1,7 @@
 """Where simulated stars lie: fields, density, partitions and positions, in HEALPix (Górski+2005, ApJ 622, 759).
 
-Pixels are numbered in the NESTED way. The density is chosen, not fitted. A field is a HEALPix pixel of order 3 (7.3°, a ZTF field has 7.4°); its 64
-children of order 6, the cells, are the 64 readout channels.
+Pixels are numbered in the NESTED way. A field is a pixel of order 3 (7.3°, a ZTF field has 7.4°); its 64 children of
+order 6, the cells, are the 64 readout channels. The density is chosen, not fitted.
 """
 
 from __future__ import annotations

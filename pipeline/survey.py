@@ -1,4 +1,4 @@
-"""The survey that is simulated: numbers measured on real ZTF files by `fit_survey` (`ztf_survey.toml`), and chosen ones."""
+"""The survey that is simulated: numbers measured on real ZTF files by `fit_survey` (`ztf_survey.toml`) or chosen."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ START = 58194  # MJD of the first night, 2018-03-17
 YEARS = 6.6  # that of DR24; the fitted files cover 2.4 and 2.3
 NIGHTS = round(YEARS * 365.25)
 
+BAD = 32768  # the bit of catflags that the ZTF documentation asks to reject
 SATURATION = 11.9  # mag: the brightest of the 106,588 real epochs has 11.95
 
 

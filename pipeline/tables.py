@@ -17,14 +17,12 @@ from lightmill.pipeline.sky import FIRST_FIELD, Patch, channel_of, field_of
 from lightmill.pipeline.stars import Stars, draw_stars
 from lightmill.pipeline.variables import LABELS
 
-LAYOUTS = ("nested", "list")
-EPOCH_COLUMNS = {
-    "hmjd": pa.float64(),
-    "mag": pa.float32(),
-    "magerr": pa.float32(),
-    "clrcoeff": pa.float32(),
-    "catflags": pa.int32(),
+# The types in which IRSA's HATS release and its bulk files differ; `hmjd`, float32 in the latter, is float64 in both.
+TYPES = {
+    "nested": {"filterid": pa.int8(), "rcid": pa.int16(), "nepochs": pa.int32(), "catflags": pa.int32()},
+    "list": {"filterid": pa.uint8(), "rcid": pa.uint8(), "nepochs": pa.int64(), "catflags": pa.uint16()},
 }
+LAYOUTS = tuple(TYPES)
 TRUTH = pa.schema(
     [
         ("objectid", pa.int64()),
@@ -57,17 +55,19 @@ class Task:
 
 def schema(layout: str) -> pa.Schema:
     """The columns of a release in the layout `nested` or `list`."""
-    epochs = {name: pa.list_(kind) for name, kind in EPOCH_COLUMNS.items()}
+    types = TYPES[layout]
     row = {
         "_healpix_29": pa.int64(),
         "objectid": pa.int64(),
-        "filterid": pa.int8() if layout == "nested" else pa.int16(),
+        "filterid": types["filterid"],
         "fieldid": pa.int16(),
-        "rcid": pa.int16(),
+        "rcid": types["rcid"],
         "objra": pa.float32(),
         "objdec": pa.float32(),
-        "nepochs": pa.int32(),
+        "nepochs": types["nepochs"],
     }
+    kinds = (pa.float64(), pa.float32(), pa.float32(), pa.float32(), types["catflags"])
+    epochs = {name: pa.list_(kind) for name, kind in zip(Epochs._fields, kinds, strict=True)}
     columns = {"lightcurve": pa.struct(epochs)} if layout == "nested" else epochs
     return pa.schema(row | columns)
 
@@ -145,7 +145,7 @@ def _table(layout: str, stars: Stars, counts: np.ndarray, epochs: Epochs) -> pa.
         stars.dec,
         counts,
     ]
-    nested = [pa.StructArray.from_arrays(lists, list(EPOCH_COLUMNS))] if layout == "nested" else lists
+    nested = [pa.StructArray.from_arrays(lists, list(Epochs._fields))] if layout == "nested" else lists
     arrays = [*map(pa.array, row), *nested]
     return pa.Table.from_arrays(
         [array.cast(kind) for array, kind in zip(arrays, columns.types, strict=True)], schema=columns

@@ -17,13 +17,6 @@ from lightmill.catalogs.lightcurves import LAYOUTS, LayoutError
 from lightmill.catalogs.partitions import Cone, NotHats
 from lightmill.catalogs.release import count_epochs, count_rows, open_release, read_batches
 
-pytestmark = [
-    # moto and aiobotocore: their own use of what the standard library and botocore retire
-    pytest.mark.filterwarnings(
-        "ignore::DeprecationWarning:(moto|botocore|aiobotocore|s3fs|werkzeug|boto3).*"
-    ),
-]
-
 ALL = 10**9
 
 

@@ -1,0 +1,126 @@
+"""The folder of a bundle: found by name or path, its manifest read, every file checked against its sha256.
+
+Nothing here needs TensorFlow or XGBoost: what only asks which bundle it is loads none.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from importlib import resources
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from lightmill.models.manifest import FORMAT, FileEntry, Manifest
+
+__all__ = [
+    "CARD",
+    "GATE",
+    "GOLDEN",
+    "MANIFEST",
+    "WEIGHTS",
+    "BundleError",
+    "available",
+    "checked",
+    "find",
+    "read_manifest",
+    "sha256",
+    "verify",
+]
+
+MANIFEST = "bundle.json"
+WEIGHTS = "network.safetensors"
+GATE = "gate.json"
+GOLDEN = "golden.safetensors"
+CARD = "card.md"
+
+
+class BundleError(ValueError):
+    """A bundle is missing, damaged, or does not fit what it is used for."""
+
+
+def available() -> dict[str, Path]:
+    """The bundles that ship with Lightmill: folder by name."""
+    root = Path(str(resources.files("lightmill.models.weights")))
+    return {path.parent.name: path.parent for path in sorted(root.glob(f"*/{MANIFEST}"))}
+
+
+def find(name_or_path: str | Path) -> Path:
+    """The folder of a bundle, which has a manifest."""
+    shipped = available()
+    if str(name_or_path) in shipped:
+        return shipped[str(name_or_path)]
+    path = Path(name_or_path)
+    if path.is_dir():
+        if not (path / MANIFEST).is_file():
+            raise BundleError(f"{path}: no {MANIFEST} in it, so it is no bundle")
+        return path
+    near = difflib.get_close_matches(str(name_or_path), shipped, n=1, cutoff=0.3)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise BundleError(
+        f"no bundle {str(name_or_path)!r}.{hint} Known are {', '.join(shipped) or 'none'}, or give a folder"
+    )
+
+
+def verify(folder: str | Path) -> Manifest:
+    """Check every file of a bundle against its sha256, without loading any: needs no extra."""
+    path = find(folder)
+    manifest = read_manifest(path)
+    for name, entry in manifest.files.items():
+        checked(path / name, entry)
+    return manifest
+
+
+def read_manifest(name_or_path: str | Path) -> Manifest:
+    """Read and check `bundle.json` alone: name, classes, digest; needs no extra."""
+    path = find(name_or_path) / MANIFEST
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path}: not JSON: {error}; the bundle is damaged: get it anew") from error
+    if not isinstance(raw, dict) or raw.get("format") != FORMAT:
+        found = raw.get("format") if isinstance(raw, dict) else type(raw).__name__
+        raise BundleError(
+            f"{path}: format {found!r}, this Lightmill reads {FORMAT}: use the version that wrote it"
+        )
+    stated = raw.pop("digest", None)
+    try:
+        manifest = Manifest.model_validate(raw)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise BundleError(f"{path}: {problems}") from error
+    if manifest.digest != stated:
+        raise BundleError(
+            f"{path}: sha256 of the content is {manifest.digest}, stated is {stated}: it was changed"
+        )
+    expected = {WEIGHTS, GOLDEN, CARD} | ({GATE} if manifest.gate else set())
+    if set(manifest.files) != expected:
+        raise BundleError(
+            f"{path}: lists the files {sorted(manifest.files)}, expected are {sorted(expected)}"
+        )
+    return manifest
+
+
+def checked(path: Path, entry: FileEntry) -> bytes:
+    """The file's content, if it is what the manifest says."""
+    if not path.is_file():
+        raise BundleError(
+            f"{path}: missing, {MANIFEST} lists it with {entry.size} bytes: get the bundle anew"
+        )
+    if path.stat().st_size != entry.size:
+        raise BundleError(
+            f"{path}: {path.stat().st_size} bytes, {MANIFEST} says {entry.size}: get the bundle anew"
+        )
+    data = path.read_bytes()
+    if sha256(data) != entry.sha256:
+        raise BundleError(
+            f"{path}: sha256 {sha256(data)}, {MANIFEST} says {entry.sha256}: it was changed; get it anew"
+        )
+    return data
+
+
+def sha256(data: bytes) -> str:
+    """Digest, hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
