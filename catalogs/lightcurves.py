@@ -185,7 +185,11 @@ def from_arrow(table: pa.Table | pa.RecordBatch, layout: Layout) -> LightCurves:
         choose_layout(table.schema, {layout.name: layout})
     t, offsets = _flat(table, layout, layout.t)
     mag, magerr = (_same_lengths(table, layout, name, offsets) for name in (layout.mag, layout.magerr))
-    flags = _integers(_same_lengths(table, layout, layout.flags, offsets)) if layout.flags else np.empty(0, np.int32)
+    flags = (
+        _integers(_same_lengths(table, layout, layout.flags, offsets))
+        if layout.flags
+        else np.empty(0, np.int32)
+    )
     n = len(offsets) - 1
     ra, dec = _row(table, layout.ra, np.float64), _row(table, layout.dec, np.float64)
     return LightCurves(

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import fsspec
 import pyarrow as pa
@@ -47,7 +47,7 @@ class Box:
     dec: tuple[float, float]  #: [deg]
 
 
-Region = Cone | Box | MOC
+Region: TypeAlias = Cone | Box | MOC
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,9 @@ def publish(folder: RunFolder, *, name: str, provenance: Mapping[str, str]) -> b
         default_columns=DEFAULT_COLUMNS,
         properties=provenance,
     )
-    collection = CollectionProperties(obs_collection=name, hats_primary_table_url=CATALOG)
+    collection = CollectionProperties.model_validate(
+        {"obs_collection": name, "hats_primary_table_url": CATALOG}
+    )
     collection.to_properties_file(folder.out)
     return True
 

@@ -1,13 +1,13 @@
 """The folder that a run writes: where each thing lies, and what is there already.
 
-    CATALOGUE/
-      collection.properties   HATS collection, written last
-      objects/                its main table: dataset/Norder=/Dir=/Npix=.parquet, hats.properties, …
-      run/run.json            release, recipe, bundle: what may not change while the folder is filled
-      run/receipts/           one JSON a partition: complete, and made of what
-      run/rejected/           one Parquet a partition: light curves that were not classified, and why
-      run/failures.json       partitions that could not be classified, as of the last invocation
-      run/scratch/            files being written
+CATALOGUE/
+  collection.properties   HATS collection, written last
+  objects/                its main table: dataset/Norder=/Dir=/Npix=.parquet, hats.properties, …
+  run/run.json            release, recipe, bundle: what may not change while the folder is filled
+  run/receipts/           one JSON a partition: complete, and made of what
+  run/rejected/           one Parquet a partition: light curves that were not classified, and why
+  run/failures.json       partitions that could not be classified, as of the last invocation
+  run/scratch/            files being written
 """
 
 from __future__ import annotations

@@ -47,6 +47,7 @@ __all__ = [
     "Bundle",
     "BundleError",
     "available",
+    "check_images",
     "load",
     "read_manifest",
     "save",
@@ -154,21 +155,6 @@ class Bundle:
             np.float32
         )
 
-    def check_images(self, dt_edges: Sequence[float], dm_edges: Sequence[float], normalisation: str) -> None:
-        """Raise BundleError unless images with these edges and normalisation are what the network was trained on."""
-        for name, given in (("dt_edges", dt_edges), ("dm_edges", dm_edges)):
-            own = getattr(self, name)
-            if tuple(given) != own:
-                raise BundleError(
-                    f"bundle {self.name!r} has {len(own)} {name} {own}, the recipe has {len(given)}: {tuple(given)}; "
-                    "use the bundle's grid in [dmdt], or train a bundle for this one"
-                )
-        if normalisation != self.normalisation:
-            raise BundleError(
-                f"bundle {self.name!r} takes images normalised by {self.normalisation!r}, the recipe says "
-                f"{normalisation!r}: change [dmdt] normalisation, or train a bundle for it"
-            )
-
 
 def load(name_or_path: str | Path) -> Bundle:
     """Load a bundle by the name that it ships under, or from a folder.
@@ -198,6 +184,24 @@ def load(name_or_path: str | Path) -> Bundle:
     bundle = Bundle(manifest, content[CARD].decode(), manifest.digest, network, trees)
     _check_golden(folder / GOLDEN, bundle, _tensors(folder / GOLDEN, content[GOLDEN]))
     return bundle
+
+
+def check_images(
+    manifest: Manifest, dt_edges: Sequence[float], dm_edges: Sequence[float], normalisation: str
+) -> None:
+    """Raise BundleError unless images with these edges and normalisation are what the network was trained on."""
+    for name, given in (("dt_edges", dt_edges), ("dm_edges", dm_edges)):
+        own = getattr(manifest, name)
+        if tuple(given) != own:
+            raise BundleError(
+                f"bundle {manifest.name!r} has {len(own)} {name} {own}, the recipe has {len(given)}: {tuple(given)}; "
+                "use the bundle's grid in [dmdt], or train a bundle for this one"
+            )
+    if normalisation != manifest.normalisation:
+        raise BundleError(
+            f"bundle {manifest.name!r} takes images normalised by {manifest.normalisation!r}, the recipe says "
+            f"{normalisation!r}: change [dmdt] normalisation, or train a bundle for it"
+        )
 
 
 def save(

@@ -147,8 +147,12 @@ def _inspect(files: Sequence[Path], layouts: Mapping[str, Layout] | None) -> tup
                     f"{path} has the layout {own.name!r}, {files[0]} has {layout.name!r}: import them apart"
                 )
             if schema is not None and not schema.equals(parquet.schema_arrow):
-                differ = sorted({str(field) for field in schema} ^ {str(field) for field in parquet.schema_arrow})
-                raise BulkError(f"{path} differs from {files[0]} in {differ}: import them apart, or cast one of them")
+                differ = sorted(
+                    {str(field) for field in schema} ^ {str(field) for field in parquet.schema_arrow}
+                )
+                raise BulkError(
+                    f"{path} differs from {files[0]} in {differ}: import them apart, or cast one of them"
+                )
             layout, schema = own, parquet.schema_arrow
             rows += parquet.metadata.num_rows
             epochs += count_epochs(parquet, own)

@@ -83,7 +83,7 @@ def _network(manifest: Manifest) -> str:
     return f"""## The network
 
 `{manifest.network.architecture}` with {parameters}: the network of Mahabal+2017 (arXiv:1709.06257) on {manifest.shape[0]} × {manifest.shape[1]} images
-normalised by "{manifest.normalisation}". (`scale` multiplies the images; the paper's is 1/255, with which training is several times slower.) Trained with AdamW and a one-cycle learning rate (peak {facts["learning_rate"]:g}, {facts["epochs"]} epochs,
+normalised by "{manifest.normalisation}". (`scale` multiplies the images; the paper's is 1/255, with which training is slower: after 12 epochs macro-F1 .58 against .68 with 0.1, on one fold of CRTS stars.) Trained with AdamW and a one-cycle learning rate (peak {facts["learning_rate"]:g}, {facts["epochs"]} epochs,
 batches of {facts["batch_size"]}), classes weighted by 1/√(their number), on {facts["draws"]} {"re-observations" if manifest.gate else "augmented copies (fewer epochs, more noise)"} of each example.
 
 Grouped, stratified {facts["folds"]}-fold cross-validation on {m["n"]} {what}; all folds pooled:

@@ -6,9 +6,7 @@ import os
 import resource
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.metadata import version
@@ -32,11 +30,12 @@ from lightmill.catalogs.rows import (
     rows_table,
 )
 from lightmill.catalogs.runfolder import RunFolder
-from lightmill.models import cascade
 from lightmill.pipeline import clean as cleaning
-from lightmill.pipeline.dmdt import dmdt_counts, normalise
+from lightmill.pipeline.answer import Answers, answer
+from lightmill.pipeline.dmdt import dmdt_counts
 from lightmill.pipeline.features import index_of, statistics
 from lightmill.pipeline.recipe import Recipe
+from lightmill.pipeline.stages import Stages
 
 if TYPE_CHECKING:
     from lightmill.models.bundle import Bundle
@@ -61,30 +60,6 @@ class Unit:
 
     def __str__(self) -> str:
         return str(self.partition)
-
-
-@dataclass
-class Stages:
-    """Wall time by stage [s]."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
-
-    def over(self, stage: str, items: Iterator[LightCurves]) -> Iterator[LightCurves]:
-        """The items of an iterator, the time that it takes to make them booked on a stage."""
-        while True:
-            with self(stage):
-                item = next(items, None)
-            if item is None:
-                return
-            yield item
 
 
 def classify_unit(unit: Unit) -> Receipt:
@@ -151,18 +126,11 @@ def classify_batch(
             bad_flags=recipe.clean.bad_flags, min_epochs=recipe.clean.min_epochs,
         )  # fmt: skip
         good = _reject_bad_positions(good, batch)
-    with stage("statistics"):
-        table = statistics(good.t, good.mag, good.magerr, good.offsets)
-    with stage("gate"):
-        p_variable, passed = _gate(table, recipe, bundle)
-    with stage("images"):
-        images = _images(good, passed, bundle)
-    with stage("network"):
-        p_class = bundle.network(images)
+    # a threshold of 0 lets everything pass, and keeps p_variable
+    threshold = 0.0 if recipe.gate.mode == "off" else recipe.gate.threshold
+    answers = answer(good, bundle, threshold=threshold, stage=stage)
     with stage("rows"):
-        probabilities = cascade.leaf_probabilities(p_variable, p_class, passed, bundle.priors)
-        rows = _rows(batch, good, table, p_variable, passed, probabilities, bundle, partition, run_id)
-        return rows, _rejected(batch, good, run_id)
+        return _rows(batch, good, answers, bundle, partition, run_id), _rejected(batch, good, run_id)
 
 
 @lru_cache(maxsize=1)
@@ -209,38 +177,15 @@ def _reject_bad_positions(good: cleaning.Cleaned, batch: LightCurves) -> cleanin
     )
 
 
-def _gate(table: np.ndarray, recipe: Recipe, bundle: Bundle) -> tuple[np.ndarray | None, np.ndarray]:
-    """p_variable (None without a gate) and which light curves go on to the network."""
-    if not bundle.has_gate:
-        return None, np.ones(len(table), bool)
-    p_variable = bundle.gate(table[:, [index_of(name) for name in bundle.statistics]])
-    if recipe.gate.mode == "off":
-        return p_variable, np.ones(len(table), bool)
-    threshold = bundle.threshold if recipe.gate.threshold is None else recipe.gate.threshold
-    return p_variable, p_variable >= threshold
-
-
-def _images(good: cleaning.Cleaned, passed: np.ndarray, bundle: Bundle) -> np.ndarray:
-    """Normalised dm-dt images of the light curves that passed; (k, n_dm, n_dt) float32."""
-    lengths = np.diff(good.offsets)
-    chosen = np.repeat(passed, lengths)
-    offsets = np.concatenate([[0], np.cumsum(lengths[passed])])
-    counts = dmdt_counts(good.t[chosen], good.mag[chosen], offsets, bundle.dt_edges, bundle.dm_edges)
-    return normalise(counts, bundle.normalisation)
-
-
 def _rows(
     batch: LightCurves,
     good: cleaning.Cleaned,
-    table: np.ndarray,
-    p_variable: np.ndarray | None,
-    passed: np.ndarray,
-    probabilities: np.ndarray,
+    answers: Answers,
     bundle: Bundle,
     partition: Partition,
     run_id: str,
 ) -> pa.Table:
-    at = good.accepted
+    at, probabilities = good.accepted, answers.probabilities
     n = len(at)
     index, moved = _into_partition(batch.healpix_29[at], partition)
     best = probabilities.argmax(axis=1)
@@ -252,18 +197,18 @@ def _rows(
         "dec": batch.dec[at],
         "filterid": batch.filterid[at],
         "n_good": good.n_good[at],
-        "baseline": table[:, index_of("baseline")],
-        "mag_mean": table[:, index_of("mean")],
-        "amplitude": table[:, index_of("amplitude")],
+        "baseline": answers.statistics[:, index_of("baseline")],
+        "mag_mean": answers.statistics[:, index_of("mean")],
+        "amplitude": answers.statistics[:, index_of("amplitude")],
         "best_class": _words(best, bundle.leaves),
         "best_prob": ordered[:, -1],
         "margin": ordered[:, -1] - ordered[:, -2],
-        "flags": np.where(passed, 0, FLAGS["gated_out"]) | np.where(moved, FLAGS["moved_index"], 0),
+        "flags": np.where(answers.passed, 0, FLAGS["gated_out"]) | np.where(moved, FLAGS["moved_index"], 0),
         "bundle": _words(np.zeros(n, np.int32), (bundle.digest[:8],)),
         "run_id": _words(np.zeros(n, np.int32), (run_id,)),
     }
-    if p_variable is not None:
-        columns["p_variable"] = p_variable
+    if answers.p_variable is not None:
+        columns["p_variable"] = answers.p_variable
     columns |= dict(zip(probability_columns(bundle.leaves), probabilities.T, strict=True))
     return rows_table(columns, row_schema(bundle.leaves))
 

@@ -242,11 +242,16 @@ def evaluate(
 ) -> None:
     """Apply a bundle to labelled light curves and measure how right it is.
 
-    Example: `lightmill evaluate crts-7 --labels crts_css_labelled.parquet --map beta_lyrae=EW --format json`
+    Example: `lightmill evaluate crts-7 --labels stars.parquet --map beta_lyrae=EW --only EW,EA,RRab --format json`
     """
     from lightmill.pipeline.evaluate import evaluate as measure
 
-    figures = measure(bundle, labels, aliases=_pairs(rename or []), only=only or None, recipe=recipe)
+    classes = [name for names in only or [] for name in names.split(",")]
+    figures = measure(bundle, labels, aliases=_pairs(rename or []), only=classes or None, recipe=recipe)
+    if figures["trained_on_these"]:
+        messages.print(
+            f"{bundle} was trained on this very file: the figures flatter; its card has those of held-out folds"
+        )
     if form is TextOrJson.json:
         _print_json(figures)
         return
@@ -269,7 +274,7 @@ def run(
 ) -> None:
     """Classify a release into a HATS catalogue; run it again to do only what is missing.
 
-    A cone, box or coverage map chooses whole partitions. Exit code 3: finished, but some partitions failed (they are named).
+    A cone, box or coverage map chooses whole partitions. Exit code 3: finished, but some partitions failed.
 
     Example: `lightmill run release --recipe ztf-dr --out catalogue --workers 2`
     """

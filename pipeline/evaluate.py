@@ -8,15 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from lightmill.models import cascade
-from lightmill.models.bundle import Bundle, load, read_manifest
+from lightmill.models.bundle import load, read_manifest
 from lightmill.models.manifest import Manifest
 from lightmill.models.metrics import summary
 from lightmill.models.taxonomy import LEAVES, nearest
+from lightmill.pipeline.answer import answer
 from lightmill.pipeline.clean import REASONS, clean
-from lightmill.pipeline.dmdt import dmdt_counts, normalise
-from lightmill.pipeline.features import index_of, statistics
-from lightmill.pipeline.labelled import LabelledError, read_labelled, rename
+from lightmill.pipeline.labelled import LabelledError, read_labelled, rename, source_of
 from lightmill.pipeline.recipe import Recipe, known_recipes, load_recipe
 
 __all__ = ["evaluate"]
@@ -55,8 +53,9 @@ def evaluate(
     Returns
     -------
     dict of `n, accuracy, macro_f1, ece, per_class: {class: {precision, recall, f1, support}}, confusion:
-    {labels, matrix}` (see `models.metrics.summary`) and `rejected: {reason: n}`; n and the rejected add up
-    to the rows of the file
+    {labels, matrix}` (see `models.metrics.summary`), `rejected: {reason: n}` (n and the rejected add up to the
+    rows of the file) and `trained_on_these`, whether the bundle was trained on this very file: then the
+    figures flatter
 
     Raises
     ------
@@ -90,31 +89,13 @@ def evaluate(
     if len(good.accepted) == 0:
         raise LabelledError(f"{labels}: no light curve can be used: {rejected}; see [clean] in the recipe")
     loaded = load(bundle)
-    p = _probabilities(
-        loaded, good.t, good.mag, good.magerr, good.offsets, gate=loaded.has_gate and "nonvar" in columns
-    )
-    p = p[:, [_leaves(loaded, p).index(name) for name in columns]]
+    ask_gate = loaded.has_gate and "nonvar" in columns
+    p = answer(good, loaded, gate=ask_gate).probabilities
+    given = loaded.leaves if ask_gate else loaded.classes
+    p = p[:, [given.index(name) for name in columns]]
     truth = np.array([columns.index(name) for name in names[good.accepted]])
-    return summary(_renormalised(p), truth, columns) | {"rejected": rejected}
-
-
-def _probabilities(
-    bundle: Bundle, t: np.ndarray, mag: np.ndarray, magerr: np.ndarray, offsets: np.ndarray, *, gate: bool
-) -> np.ndarray:
-    """Over the leaves if the gate is asked, else over the classes."""
-    n = len(offsets) - 1
-    p_variable, passed = None, np.ones(n, bool)
-    if gate:
-        table = statistics(t, mag, magerr, offsets)[:, [index_of(name) for name in bundle.statistics]]
-        p_variable = bundle.gate(table)
-        passed = p_variable >= bundle.threshold
-    counts = dmdt_counts(t, mag, offsets, bundle.dt_edges, bundle.dm_edges)
-    p_class = bundle.network(normalise(counts[passed], bundle.normalisation))
-    return cascade.leaf_probabilities(p_variable, p_class, passed, bundle.priors)
-
-
-def _leaves(bundle: Bundle, p: np.ndarray) -> tuple[str, ...]:
-    return bundle.leaves if p.shape[1] == len(bundle.leaves) else bundle.classes
+    trained = manifest.training.get("labels", {}).get("sha256") == source_of(Path(labels))["sha256"]
+    return summary(_renormalised(p), truth, columns) | {"rejected": rejected, "trained_on_these": trained}
 
 
 def _renormalised(p: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from lightmill.pipeline import radix
 from lightmill.pipeline.ragged import ragged
 
 __all__ = ["STATISTICS", "index_of", "statistics"]
@@ -68,23 +69,66 @@ def statistics(t: np.ndarray, mag: np.ndarray, magerr: np.ndarray, offsets: np.n
     """
     offsets, t, mag, magerr = ragged(offsets, t=t, mag=mag, magerr=magerr)
     out = np.zeros((len(offsets) - 1, len(STATISTICS)))
-    _statistics(t, mag, magerr, offsets, out)
+    longest = int(np.diff(offsets).max(initial=1))
+    scratch = tuple(np.empty(longest) for _ in range(3))
+    _statistics(t, mag, magerr, offsets, out, scratch, np.empty(longest, np.int64), *radix.workspace(longest))
     return out
 
 
-# nogil: threads of one process may work side by side; fastmath stays off: sums must not depend on the host
-@njit(nogil=True, cache=True, error_model="numpy")
-def _statistics(t, mag, magerr, offsets, out):
-    longest = 1
-    for i in range(offsets.size - 1):
-        longest = max(longest, offsets[i + 1] - offsets[i])
-    work = np.empty(longest)
+# nogil: threads of one process may work side by side. reassoc and contract let sums run in vector lanes: they change
+# the last bits of a sum, which no statistic resolves; NaN and infinities keep their meaning. A loop either stores or
+# sums: one that does both is compiled twice, for arrays that may overlap and for others, and then the last bits of a
+# sum would depend on where in memory a light curve lies.
+_jit = njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+
+
+@_jit
+def _statistics(t, mag, magerr, offsets, out, scratch, order, keys, first, counters):
+    ordered, residual, weight = scratch
     for i in range(offsets.size - 1):
         a, b = offsets[i], offsets[i + 1]
-        _one(t[a:b], mag[a:b], magerr[a:b], work[: b - a], out[i])
+        n, row = b - a, out[i]
+        if n == 0:
+            continue
+        x, m, e = t[a:b], mag[a:b], magerr[a:b]
+        row[0], row[1] = n, x[n - 1] - x[0]
+        mean, flat, err2 = _means(m, e, weight[:n])
+        row[2] = mean
+        if n < 3:
+            continue
+        radix.sort_into(e, ordered[:n], order, keys, first, counters)
+        row[8] = _median(ordered[:n])
+        radix.sort_into(m, ordered[:n], order, keys, first, counters)
+        # rounding may put a mean outside the range: equal magnitudes must have no variance at all
+        mean, flat = min(max(mean, ordered[0]), ordered[n - 1]), min(max(flat, ordered[0]), ordered[n - 1])
+        row[2] = mean
+        median = _order_statistics(ordered[:n], row)
+        row[3] = mean - median
+        _moments(m, flat, err2 / n, row)
+        _scatter(x, m, e, mean, median, weight[:n], residual[:n], row)
+        _successive(x, m, e, residual[:n], row)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@_jit
+def _means(m, e, weight):
+    """Weighted mean, plain mean and Σσ²; the weights 1/σ² go into `weight`."""
+    weights, weighted, plain, err2 = 0.0, 0.0, 0.0, 0.0
+    for i in range(m.size):
+        weight[i] = 1.0 / (e[i] * e[i])
+    for i in range(m.size):
+        weights += weight[i]
+        weighted += weight[i] * m[i]
+        plain += m[i]
+        err2 += e[i] * e[i]
+    return weighted / weights, plain / m.size, err2
+
+
+@_jit
+def _median(ordered):
+    return 0.5 * (ordered[(ordered.size - 1) // 2] + ordered[ordered.size // 2])
+
+
+@_jit
 def _quantile(ordered, q):
     """Linear interpolation between order statistics, as `numpy.quantile`."""
     x = q * (ordered.size - 1)
@@ -92,134 +136,124 @@ def _quantile(ordered, q):
     return ordered[k] + (x - k) * (ordered[k + 1] - ordered[k])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _one(t, m, e, work, out):
-    n = t.size
-    if n == 0:
-        return
-    out[0], out[1] = n, t[n - 1] - t[0]
-    w_sum, wm_sum, plain, err2 = 0.0, 0.0, 0.0, 0.0
-    for i in range(n):
-        w = 1.0 / (e[i] * e[i])
-        w_sum += w
-        wm_sum += w * m[i]
-        plain += m[i]
-        err2 += e[i] * e[i]
-    mean, flat = wm_sum / w_sum, plain / n
-    out[2] = mean
-    if n < 3:
-        return
+@_jit
+def _mad(ordered, median):
+    """Median of |x − median|: the two sides of the median, each ordered already, are merged up to the middle."""
+    n = ordered.size
+    right = n // 2
+    left = right - 1
+    before = here = 0.0
+    for _ in range(n // 2 + 1):
+        below = median - ordered[left] if left >= 0 else np.inf
+        above = ordered[right] - median if right < n else np.inf
+        before = here
+        here = min(below, above)
+        left -= below <= above
+        right += below > above
+    return here if n % 2 else 0.5 * (before + here)
 
-    for i in range(n):
-        work[i] = m[i]
-    work.sort()
-    # rounding may put a mean outside the range: equal magnitudes must have no variance at all
-    mean, flat = min(max(mean, work[0]), work[n - 1]), min(max(flat, work[0]), work[n - 1])
-    out[2] = mean
-    median = 0.5 * (work[(n - 1) // 2] + work[n // 2])
-    q05, q10, q25, q40 = (
-        _quantile(work, 0.05),
-        _quantile(work, 0.10),
-        _quantile(work, 0.25),
-        _quantile(work, 0.40),
-    )
-    q60, q75, q90, q95 = (
-        _quantile(work, 0.60),
-        _quantile(work, 0.75),
-        _quantile(work, 0.90),
-        _quantile(work, 0.95),
-    )
-    for i in range(n):
-        work[i] = abs(m[i] - median)
-    work.sort()
-    mad = 0.5 * (work[(n - 1) // 2] + work[n // 2])
-    largest = work[n - 1]
-    for i in range(n):
-        work[i] = e[i]
-    work.sort()
-    err = 0.5 * (work[(n - 1) // 2] + work[n // 2])
 
-    m2 = m3 = m4 = chi2 = abs_delta = sum_delta2 = 0.0
-    bias = np.sqrt(n / (n - 1.0))
-    run = best_run = side = 0
-    n_out = n_bright = n_faint = 0
-    t_mean = 0.0
-    for i in range(n):
-        t_mean += t[i] / (e[i] * e[i])
-    t_mean /= w_sum
-    st2 = stm = 0.0
+@_jit
+def _order_statistics(ordered, row):
+    """What the ordered magnitudes tell; returns the median."""
+    n = ordered.size
+    median = _median(ordered)
+    mad = _mad(ordered, median)
+    low, high = _quantile(ordered, 0.05), _quantile(ordered, 0.95)
+    iqr, wide = _quantile(ordered, 0.75) - _quantile(ordered, 0.25), high - low
+    row[5] = mad
+    row[6] = iqr
+    row[7] = 0.5 * wide
+    row[9] = 1.4826 * mad / row[8]
+    row[10] = iqr / 1.349 / row[8]
+    if wide > 0.0:
+        row[19] = (_quantile(ordered, 0.60) - _quantile(ordered, 0.40)) / wide
+        row[20] = iqr / wide
+        row[21] = (_quantile(ordered, 0.90) - _quantile(ordered, 0.10)) / wide
+        row[22] = (median - low) / wide
+    if mad > 0.0:
+        row[27] = max(ordered[n - 1] - median, median - ordered[0]) / (1.4826 * mad)
+    return median
+
+
+@_jit
+def _moments(m, flat, mean_err2, row):
+    """Standard deviation, excess variance, and bias-corrected skewness and kurtosis (scipy.stats, bias=False)."""
+    n = m.size
+    m2, m3, m4 = 0.0, 0.0, 0.0
     for i in range(n):
         d = m[i] - flat
-        m2 += d * d
-        m3 += d * d * d
-        m4 += d * d * d * d
-        r = (m[i] - mean) / e[i]
-        chi2 += r * r
-        delta = bias * r
-        abs_delta += abs(delta)
-        sum_delta2 += delta * delta
-        s = 1 if m[i] > mean else -1
-        run = run + 1 if s == side else 1
-        side = s
-        best_run = max(best_run, run)
-        x = m[i] - median
-        n_out += abs(x) > 5.0 * 1.4826 * mad
-        n_bright += x < -3.0 * e[i]
-        n_faint += x > 3.0 * e[i]
-        w = 1.0 / (e[i] * e[i])
-        st2 += w * (t[i] - t_mean) ** 2
-        stm += w * (t[i] - t_mean) * (m[i] - mean)
-    var = m2 / (n - 1)
-    reduced = chi2 / (n - 1)
+        d2 = d * d
+        m2 += d2
+        m3 += d2 * d
+        m4 += d2 * d2
+    if m2 == 0.0:
+        return
+    variance, sd = m2 / (n - 1), np.sqrt(m2 / n)
+    row[4] = np.sqrt(variance)
+    row[12] = (variance - mean_err2) / variance
+    row[17] = m3 / n / sd**3 * np.sqrt(n * (n - 1.0)) / (n - 2.0)
+    if n > 3:
+        g2 = m4 / n / sd**4 - 3.0
+        row[18] = ((n + 1.0) * g2 + 6.0) * (n - 1.0) / ((n - 2.0) * (n - 3.0))
 
-    steps = wsteps = slope = j_sum = near_sum = near_norm = 0.0
-    near = 0
+
+@_jit
+def _scatter(t, m, e, mean, median, weight, residual, row):
+    """Scatter in units of the errors, runs, trend and outliers; (m − mean)/σ goes into `residual`."""
+    n = m.size
+    t_sum, weights, chi2, size = 0.0, 0.0, 0.0, 0.0
+    for i in range(n):
+        residual[i] = (m[i] - mean) / e[i]
+    for i in range(n):
+        chi2 += residual[i] * residual[i]
+        size += abs(residual[i])
+        t_sum += weight[i] * t[i]
+        weights += weight[i]
+    t_mean, t2, tm = t_sum / weights, 0.0, 0.0
+    far = 5.0 * 1.4826 * row[5]
+    outliers, brighter, fainter = 0, 0, 0
+    for i in range(n):
+        dt, x = t[i] - t_mean, m[i] - median
+        t2 += weight[i] * dt * dt
+        tm += weight[i] * dt * (m[i] - mean)
+        outliers += abs(x) > far
+        brighter += x < -3.0 * e[i]
+        fainter += x > 3.0 * e[i]
+    run, longest, side = 0, 0, False
+    for i in range(n):
+        above = m[i] > mean
+        run = run * (above == side) + 1
+        side = above
+        longest = max(longest, run)
+    row[11] = chi2 / (n - 1)
+    row[16] = size / np.sqrt(n * chi2) if chi2 > 0.0 else 0.0
+    row[24] = longest / n
+    row[25] = tm / np.sqrt(t2) if t2 > 0.0 else 0.0
+    row[26], row[28], row[29] = outliers / n, brighter / n, fainter / n
+
+
+@_jit
+def _successive(t, m, e, residual, row):
+    """What successive epochs tell: von Neumann's η, Stetson's J, the steepest step, the correlation within a night."""
+    n = m.size
+    steps, weighted, slope = 0.0, 0.0, 0.0
+    near, root, product, square = 0, 0.0, 0.0, 0.0
     for i in range(n - 1):
         dm, dt = m[i + 1] - m[i], t[i + 1] - t[i]
-        pair = e[i] * e[i] + e[i + 1] * e[i + 1]
+        variance = e[i] * e[i] + e[i + 1] * e[i + 1]
         steps += dm * dm
-        wsteps += dm * dm / pair
-        if dm * dm > 9.0 * pair and dt > 0.0:
-            slope = max(slope, abs(dm) / dt)
-        if dt < 1.0:
-            r0, r1 = bias * (m[i] - mean) / e[i], bias * (m[i + 1] - mean) / e[i + 1]
-            p = r0 * r1
-            j_sum += np.sqrt(p) if p > 0.0 else -np.sqrt(-p)
-            near_sum += p
-            near_norm += 0.5 * (r0 * r0 + r1 * r1)
-            near += 1
-
-    wide = q95 - q05
-    out[3] = mean - median
-    out[4] = np.sqrt(var)
-    out[5] = mad
-    out[6] = q75 - q25
-    out[7] = 0.5 * wide
-    out[8] = err
-    out[9] = 1.4826 * mad / err
-    out[10] = (q75 - q25) / 1.349 / err
-    out[11] = reduced
-    out[12] = (var - err2 / n) / var if var > 0.0 else 0.0
-    out[13] = steps / ((n - 1) * var) if var > 0.0 else 0.0
-    out[14] = wsteps / (n - 1) / reduced if reduced > 0.0 else 0.0
-    out[15] = j_sum / near if near > 0 else 0.0
-    out[16] = abs_delta / np.sqrt(n * sum_delta2) if sum_delta2 > 0.0 else 0.0
-    sd = np.sqrt(m2 / n)
-    if sd > 0.0:
-        # bias-corrected sample moments, as `light-curve` and scipy.stats (bias=False) define them
-        g1, g2 = m3 / n / sd**3, m4 / n / sd**4 - 3.0
-        out[17] = g1 * np.sqrt(n * (n - 1.0)) / (n - 2.0)
-        out[18] = ((n + 1.0) * g2 + 6.0) * (n - 1.0) / ((n - 2.0) * (n - 3.0)) if n > 3 else 0.0
-    if wide > 0.0:
-        out[19] = (q60 - q40) / wide
-        out[20] = (q75 - q25) / wide
-        out[21] = (q90 - q10) / wide
-        out[22] = (median - q05) / wide
-    out[23] = np.log10(1.0 + slope)
-    out[24] = best_run / n
-    out[25] = stm / np.sqrt(st2) if st2 > 0.0 else 0.0
-    out[26] = n_out / n
-    out[27] = largest / (1.4826 * mad) if mad > 0.0 else 0.0
-    out[28] = n_bright / n
-    out[29] = n_faint / n
-    out[30] = near_sum / near_norm if near_norm > 0.0 else 0.0
+        weighted += dm * dm / variance
+        slope = max(slope, abs(dm) / dt if dm * dm > 9.0 * variance and dt > 0.0 else 0.0)
+        p = residual[i] * residual[i + 1]
+        within = dt < 1.0
+        near += within
+        root += np.copysign(np.sqrt(abs(p)), p) if within else 0.0
+        product += p if within else 0.0
+        square += 0.5 * (residual[i] * residual[i] + residual[i + 1] * residual[i + 1]) if within else 0.0
+    row[13] = steps / ((n - 1) * row[4] * row[4]) if row[4] > 0.0 else 0.0
+    row[14] = weighted / (n - 1) / row[11] if row[11] > 0.0 else 0.0
+    # Stetson's δ is √(n/(n−1)) times the residual
+    row[15] = np.sqrt(n / (n - 1.0)) * root / near if near > 0 else 0.0
+    row[23] = np.log10(1.0 + slope)
+    row[30] = product / square if square > 0.0 else 0.0

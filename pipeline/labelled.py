@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 
 from lightmill.catalogs.lightcurves import Layout, LightCurves, choose_layout, from_arrow
 
-__all__ = ["Labelled", "LabelledError", "read_labelled", "rename"]
+__all__ = ["Labelled", "LabelledError", "read_labelled", "rename", "source_of"]
 
 
 class LabelledError(ValueError):
@@ -108,3 +109,9 @@ def _floats(column: pa.ChunkedArray) -> np.ndarray:
     return np.asarray(
         column.combine_chunks().cast(pa.float64()).fill_null(np.nan).to_numpy(zero_copy_only=False)
     )
+
+
+def source_of(path: Path) -> dict[str, str]:
+    """Name and sha256 of a file, by which a bundle remembers what it was trained on."""
+    with path.open("rb") as handle:
+        return {"file": path.name, "sha256": hashlib.file_digest(handle, "sha256").hexdigest()}

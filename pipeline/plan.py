@@ -28,7 +28,9 @@ class Plan:
 
     tasks: tuple[Task, ...]
     current: tuple[Receipt, ...]  #: complete and up to date, of the partitions asked for
-    orphans: tuple[tuple[int, int], ...]  #: done once, but no longer partitions of the release: split, or gone
+    orphans: tuple[
+        tuple[int, int], ...
+    ]  #: done once, but no longer partitions of the release: split, or gone
 
 
 def fingerprint(

@@ -98,7 +98,7 @@ class RunProgress:
             texts = self._texts()
             self.console.print(f"{texts['partitions']}, {texts['rate']}, {left:.0f} s left")
 
-    def _texts(self) -> dict[str, str]:
+    def _texts(self) -> dict[str, Any]:
         seconds = max(time.monotonic() - self._facts["start"], 1e-3)
         return {
             "partitions": f"{self._facts['done']}/{self._facts['todo']} partitions",

@@ -48,6 +48,6 @@ def ragged(offsets: np.ndarray, **vectors: np.ndarray) -> tuple[np.ndarray, ...]
 
 
 def _read_only(values: np.ndarray, dtype: type) -> np.ndarray:
-    view = np.ascontiguousarray(values, dtype=dtype).view()
+    view: np.ndarray = np.ascontiguousarray(values, dtype=dtype).view()
     view.flags.writeable = False
     return view

@@ -87,13 +87,16 @@ def run(
         if the release cannot be read.
     NotAnOutput
         if `out` holds something else, or was made from another release, recipe or bundle.
+    BundleError
+        if the bundle is damaged, or was trained on other images than the recipe asks for.
     RunError
-        if there is nothing to do, the grids of recipe and bundle differ, or the disk is full.
+        if there is nothing to do, or the disk is full.
     """
     start = time.perf_counter()
     release = open_release(url, recipe.layout.choices())
     bundle = bundles.verify(recipe.model.bundle)
-    _check_grid(recipe, bundle)
+    grid = recipe.dmdt.edges()
+    bundles.check_images(bundle, grid.dt_edges, grid.dm_edges, recipe.dmdt.normalisation)
     folder = RunFolder(out.absolute())
     identity, record = _identify(url, recipe, bundle, folder)
     todo = _plan(release, recipe, region, identity, folder)
@@ -118,20 +121,6 @@ def run(
         },
     )
     return _summary(receipts, failures, todo, time.perf_counter() - start, str(out) if published else None)
-
-
-def _check_grid(recipe: Recipe, bundle: Manifest) -> None:
-    grid = recipe.dmdt.edges()
-    if (bundle.dt_edges, bundle.dm_edges) != (grid.dt_edges, grid.dm_edges):
-        raise RunError(
-            f"recipe {recipe.name!r} asks for dm-dt images of {grid.shape} bins, the bundle {bundle.name!r} was "
-            f"trained on another grid of {bundle.shape}: use the same [dmdt]"
-        )
-    if recipe.dmdt.normalisation != bundle.normalisation:
-        raise RunError(
-            f"recipe {recipe.name!r} normalises images by {recipe.dmdt.normalisation!r}, the bundle {bundle.name!r} "
-            f"was trained with {bundle.normalisation!r}: use the same [dmdt] normalisation"
-        )
 
 
 def _identify(

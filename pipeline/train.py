@@ -7,7 +7,6 @@ everything.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,7 +25,7 @@ from lightmill.pipeline.card import write_card
 from lightmill.pipeline.clean import REASONS, Cleaned, clean
 from lightmill.pipeline.fit_gate import GateFit
 from lightmill.pipeline.hosts import read_hosts
-from lightmill.pipeline.labelled import Labelled, LabelledError, read_labelled, rename
+from lightmill.pipeline.labelled import Labelled, LabelledError, read_labelled, rename, source_of
 from lightmill.pipeline.recipe import Recipe, TrainTable
 from lightmill.pipeline.tasks import GOLDEN, Task, check_counts, direct, reobserved
 
@@ -73,8 +72,8 @@ def train(
         "recipe_digest": recipe.digest(),
         "train": table.model_dump(mode="json"),
         "seed": root,
-        "labels": _source(Path(labels)),
-        "survey": [_source(Path(path)) for path in survey],
+        "labels": source_of(Path(labels)),
+        "survey": [source_of(Path(path)) for path in survey],
         "left_out": left_out,
     }
     if recipe.gate.mode == "off":
@@ -226,7 +225,3 @@ def _metrics(
 def _numbers(root: int) -> Callable[..., int]:
     """Seeds that depend on the root and on the place in the work, and on nothing else."""
     return lambda *where: int(np.random.SeedSequence([root, *where]).generate_state(1)[0])
-
-
-def _source(path: Path) -> dict[str, Any]:
-    return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}

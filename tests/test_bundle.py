@@ -18,6 +18,7 @@ from lightmill.models import extras, trees
 from lightmill.models.bundle import (
     BundleError,
     available,
+    check_images,
     load,
     read_manifest,
     save,
@@ -274,12 +275,12 @@ def test_golden_answers_must_be_there(copy: Path):
 
 
 def test_the_recipe_must_have_the_bundles_images(made: Path):
-    bundle = load(made)
-    bundle.check_images(DT, DM, "paper")
+    manifest = load(made).manifest
+    check_images(manifest, DT, DM, "paper")
     with pytest.raises(BundleError, match=r"has 6 dt_edges .*, the recipe has 5"):
-        bundle.check_images(DT[:-1], DM, "paper")
+        check_images(manifest, DT[:-1], DM, "paper")
     with pytest.raises(BundleError, match="normalised by 'paper', the recipe says 'l2'"):
-        bundle.check_images(DT, DM, "l2")
+        check_images(manifest, DT, DM, "l2")
 
 
 def test_unknown_names_and_folders(tmp_path: Path):

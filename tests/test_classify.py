@@ -22,6 +22,7 @@ from lightmill.catalogs.receipts import read_receipts
 from lightmill.catalogs.release import open_release, read_batches
 from lightmill.catalogs.rows import FLAGS, RowsError, rejected_schema, row_schema
 from lightmill.catalogs.runfolder import RunFolder
+from lightmill.models import cascade
 from lightmill.pipeline import classify as module
 from lightmill.pipeline.classify import Unit, classify_batch, classify_unit
 from lightmill.pipeline.clean import REASONS
@@ -394,8 +395,8 @@ def test_an_empty_partition(release, unit):
 
 
 def test_nothing_is_committed_of_a_bundle_that_does_not_add_up(release, unit, monkeypatch):
-    real = module.cascade.leaf_probabilities
-    monkeypatch.setattr(module.cascade, "leaf_probabilities", lambda *args: real(*args) * np.float32(1.5))
+    real = cascade.leaf_probabilities
+    monkeypatch.setattr(cascade, "leaf_probabilities", lambda *args: real(*args) * np.float32(1.5))
     one = unit(release.table.partitions()[0])
     with pytest.raises(RowsError, match="the bundle is at fault"):
         classify_unit(one)

@@ -15,7 +15,7 @@ from lightmill.pipeline.evaluate import evaluate
 from lightmill.pipeline.labelled import LabelledError
 
 SEVEN = ("EW", "EA", "RRab", "RRc", "RRd", "RS_CVn", "LPV")
-KEYS = ["n", "accuracy", "macro_f1", "ece", "per_class", "confusion", "rejected"]
+KEYS = ["n", "accuracy", "macro_f1", "ece", "per_class", "confusion", "rejected", "trained_on_these"]
 
 
 def labels(path: Path, names: list[str], *, epochs: int = 60, seed: int = 1) -> Path:

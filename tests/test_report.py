@@ -21,10 +21,12 @@ from lightmill.catalogs.receipts import Receipt, write_receipt
 from lightmill.catalogs.release import open_release
 from lightmill.catalogs.rows import commit, probability_columns, rejected_schema, row_schema, rows_table
 from lightmill.catalogs.runfolder import RunFolder
-from lightmill.pipeline import pictures
-from lightmill.pipeline import report as module
+from lightmill.pipeline import report_examples as examples
+from lightmill.pipeline import report_style
 from lightmill.pipeline.recipe import load_recipe
-from lightmill.pipeline.report import ReportError, report
+from lightmill.pipeline.report import SHOWN, ReportError, percent, report
+from lightmill.pipeline.report_catalogue import recipe_of
+from lightmill.pipeline.report_counts import trim
 
 ORDER = 2
 N, SHORT = 60, 5  # light curves in the release; of these the last ones were rejected
@@ -120,7 +122,9 @@ def make(
     inside = write_hats(release, stars, order=ORDER)
     recipe = load_recipe("ztf-dr")
     record = {"release": str(release), "science": recipe.science(), "bundle": "0123abcd" * 8}
-    folder.start_or_resume(record, {"run_id": "run-1", "recipe": recipe.model_dump(mode="json")})
+    folder.start_or_resume(
+        record, {"run_id": "run-1", "recipe": recipe.model_dump(mode="json"), "versions": {"schema": 1}}
+    )
     p = probabilities(N, len(leaves), seed=5)
     best, best_prob = np.array(leaves)[p.argmax(axis=1)], p.max(axis=1)
     ra, dec = (np.float64(np.float32(x)) for x in (stars.ra, stars.dec))
@@ -240,7 +244,7 @@ def test_examples_are_the_most_probable(made: Made, page: Page) -> None:
     ids = np.array(made.stars.objectid[: N - SHORT])
     for name in ("nonvar", "EW", "RRab"):
         mine = made.best == name
-        top = ids[mine][np.argsort(-made.best_prob[mine])][: module.SHOWN]
+        top = ids[mine][np.argsort(-made.best_prob[mine])][:SHOWN]
         assert all(str(identifier) in page.text for identifier in top)
     assert "55 of 55 light curves looked for were read" in page.words
     assert "phase, period 0.55 d" in page.text
@@ -250,8 +254,8 @@ def test_reads_the_light_curves_of_the_rows(made: Made) -> None:
     release, recipe = open_release(str(made.release)), load_recipe("ztf-dr")
     (part, *_) = release.table.partitions()
     inside = open_rows(made.catalogue, part.order, part.pixel)
-    reading = module.Reading(str(made.release))
-    module._stream(part, release, recipe, inside, reading)
+    reading = examples.Reading(str(made.release))
+    examples.stream(part, release, recipe, inside, reading)
     assert len(reading.found) == len(inside) > 3
     for example in reading.found:
         star = int(np.flatnonzero(made.stars.objectid == example.row["objectid"])[0])
@@ -270,18 +274,16 @@ def test_reading_is_bounded(made: Made, monkeypatch: pytest.MonkeyPatch) -> None
         update={"operational": recipe.operational.model_copy(update={"batch_epochs": 60})}
     )
     (part, *_) = release.table.partitions()
-    monkeypatch.setattr(module, "MAX_EPOCHS", 100)
-    reading = module.Reading(str(made.release))
-    module._stream(part, release, recipe, open_rows(made.catalogue, part.order, part.pixel), reading)
+    monkeypatch.setattr(examples, "MAX_EPOCHS", 100)
+    reading = examples.Reading(str(made.release))
+    examples.stream(part, release, recipe, open_rows(made.catalogue, part.order, part.pixel), reading)
     assert 100 <= reading.epochs < 200
 
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Empty pictures, where a test is about words: drawing takes most of the time."""
-    for name in pictures.__all__:
-        if name.islower():
-            monkeypatch.setattr(pictures, name, lambda *args, **kwargs: "<svg></svg>")
+    monkeypatch.setattr(report_style, "svg", lambda figure: "<svg></svg>")
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -338,7 +340,7 @@ def test_with_little_to_go_on(tmp_path: Path, make_stars: Callable, write_hats: 
 def test_recipe_with_fields_of_another_version(made: Made) -> None:
     run = json.loads(RunFolder(made.catalogue).record.read_text())
     run["recipe"]["operational"]["gone_since"] = 1
-    recipe = module._recipe(run)
+    recipe = recipe_of(run)
     assert recipe is not None
     assert recipe.science() == load_recipe("ztf-dr").science()
 
@@ -346,7 +348,7 @@ def test_recipe_with_fields_of_another_version(made: Made) -> None:
 def test_refuses_what_is_no_catalogue(made: Made, tmp_path: Path, write_catalogue: Callable) -> None:
     with pytest.raises(NotHats, match="no such folder"):
         report(tmp_path / "nothing")
-    with pytest.raises(NotHats, match="not a HATS catalogue, nor made by lightmill run"):
+    with pytest.raises(NotHats, match="not a HATS catalogue"):
         report(tmp_path)
     with pytest.raises(ReportError, match="not made by lightmill run"):
         report(made.release)
@@ -370,56 +372,34 @@ def test_chooses_few_partitions_for_all_classes() -> None:
         "rare": {"CEP": 1},
         "rarer": {"LPV": 1, "EW": 1},
     }
-    chosen = module._choose(offers)
+    chosen = examples.choose(offers)
     assert {"rare", "rarer"} <= set(chosen)
-    assert len(chosen) == module.MAX_PARTITIONS
-    assert module._choose({"one": {"EW": 3000}}) == ["one"]
-    assert module._choose({}) == []
+    assert len(chosen) == examples.MAX_PARTITIONS
+    assert examples.choose({"one": {"EW": 3000}}) == ["one"]
+    assert examples.choose({}) == []
 
 
 def test_thresholds_keep_enough_examples() -> None:
     # 1,000 of them between 0.9 and 1, 9,000 below: 5 % are 500
-    thresholds = module._thresholds({"EW": {100: 9000} | {900 + i: 10 for i in range(100)}, "EA": {500: 3}})
-    assert thresholds == {"EW": 0.95, "EA": 0.5}
+    many, few = np.zeros((2, 1000), int)
+    many[100], many[900:], few[500] = 9000, 10, 3
+    assert examples.thresholds({"EW": many, "EA": few}) == {"EW": 0.95, "EA": 0.5}
 
 
 def test_bins_keep_every_row() -> None:
-    counts = {-3: 1, 0: 5000, 7: 5000, 400: 1}
-    first, stop = module._span([counts])
-    assert (first, stop) == (0, 8)
-    assert module._dense(counts, first, stop).tolist() == [5001, 0, 0, 0, 0, 0, 0, 5001]
+    counts = {"EW": np.zeros(20, int), "EA": np.zeros(20, int)}
+    counts["EW"][[0, 3, 10]] = 1, 5000, 5000
+    counts["EA"][19] = 1
+    first, stop, kept = trim(counts)
+    assert (first, stop) == (3, 11)
+    assert kept["EW"].tolist() == [5001, 0, 0, 0, 0, 0, 0, 5000]
+    assert kept["EA"].tolist() == [0, 0, 0, 0, 0, 0, 0, 1]
+    assert trim(counts, tail=0)[:2] == (0, 20)
+    assert trim(counts, whole=5)[:2] == (0, 15)
 
 
 @pytest.mark.parametrize(
-    "project", [pictures._Mollweide(), pictures._Zoom(359.9, 10, 5), pictures._Zoom(12, 89.5, 3)]
+    ("share", "text"), [(0, "0 %"), (6.27e-5, "0.0063 %"), (0.00999, "1 %"), (0.0215, "2.1 %"), (1, "100 %")]
 )
-def test_maps_there_and_back(project: pictures._Mollweide | pictures._Zoom) -> None:
-    x, y = (0.65 * half * np.random.default_rng(1).uniform(-1, 1, 500) for half in project.half)
-    ra, dec, is_sky = project.sky(x, y)
-    assert is_sky.all()
-    back = project.plane(ra, dec)
-    np.testing.assert_allclose(back, [x, y], atol=1e-6)
-
-
-def test_east_is_to_the_left() -> None:
-    x, _ = pictures._Zoom(0, 0, 5).plane(np.array([1.0, 359.0]), np.array([0.0, 0.0]))
-    assert x[0] < 0 < x[1]
-    x, _ = pictures._Mollweide().plane(np.array([181.0, 179.0]), np.array([0.0, 0.0]))
-    assert x[0] < 0 < x[1]
-
-
-def test_galactic_plane() -> None:
-    from astropy.coordinates import SkyCoord
-
-    ra, dec = pictures._galactic_plane()
-    latitude = SkyCoord(ra, dec, unit="deg").galactic.b.deg
-    assert np.abs(latitude).max() < 1e-3
-
-
-def test_whole_sky_and_one_cell() -> None:
-    """A map of everywhere, and one of a single cell at the pole, with a failed partition beside it."""
-    everywhere = pictures.SkyCells(3, np.arange(768), np.arange(1, 769))
-    assert pictures.sky({"all": everywhere}, np.empty((0, 2))).count("<svg") == 1
-    assert everywhere.coarser().count.sum() == everywhere.count.sum()
-    pole = pictures.SkyCells(6, np.array([4**6 - 1]), np.array([3]))
-    assert "failed partition" in pictures.sky({"pole": pole}, np.array([[45.0, 89.0]]))
+def test_shares_are_readable(share: float, text: str) -> None:
+    assert percent(share) == text

@@ -178,7 +178,7 @@ class TestRefusals:
         self, tiny_release: Path, recipe: Recipe, tmp_path: Path
     ) -> None:
         other = recipe.model_copy(update={"dmdt": recipe.dmdt.model_copy(update={"grid": "scope"})})
-        with pytest.raises(RunError, match=r"\(26, 26\).*\(22, 23\)"):
+        with pytest.raises(BundleError, match=r"has 24 dt_edges .*, the recipe has 27"):
             run(str(tiny_release), other, tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
