@@ -83,7 +83,7 @@ def _by_key(values, order, keys, first, counters):
         first[np.uint64(counters[at])] = i
         counters[at] += 1
     for k in range(n):
-        i = np.uint64(first[k])
-        at = upper + (keys[i] >> eight)
-        order[np.uint64(counters[at])] = np.int64(i)
+        source = np.uint64(first[k])
+        at = upper + (keys[source] >> eight)
+        order[np.uint64(counters[at])] = first[k]
         counters[at] += 1

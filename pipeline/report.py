@@ -195,8 +195,10 @@ def _epochs(connection: duckdb.DuckDBPyConnection, subject: Catalogue) -> str:
     edges = np.ceil((10 ** (np.arange(first, stop + 1) / 10)).round(6))
     holds = np.diff(edges) > 0  # below ten epochs some bins hold no whole number
     heights = {name: bins[holds] for name, bins in heights.items()}
-    least = subject.recipe and subject.recipe.clean.min_epochs
-    line = None if least is None else (least, f"min_epochs = {least}")
+    line = None
+    if subject.recipe is not None:
+        least = subject.recipe.clean.min_epochs
+        line = (float(least), f"min_epochs = {least}")
     label = "good epochs of a light curve (those with none stand at 1)"
     return charts.two_histograms(heights, (VERMILION, BLUE), np.unique(edges), label, line=line, log=True)
 

@@ -74,7 +74,9 @@ def provenance(catalogue: Catalogue, release: str) -> dict[str, str]:
         "software of the workers": ", ".join(software),
         "hosts": ", ".join(f"{host} ({n:,} partitions)" for host, n in hosts.most_common(20)),
         "first and last partition finished": f"{finished[0]} – {finished[-1]}" if finished else "",
-        "catalogue published": str(catalogue.table.catalog.catalog_info.hats_creation_date or ""),
+        "catalogue published": str(
+            getattr(catalogue.table.catalog.catalog_info, "hats_creation_date", None) or ""
+        ),
         "this page": f"lightmill {version('lightmill')}, {datetime.now(UTC).isoformat(timespec='seconds')}",
     }
     return {name: text for name, text in facts.items() if text}
