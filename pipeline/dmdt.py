@@ -4,9 +4,7 @@ For a light curve with epochs sorted in time, every pair i < j gives dt = t_j âˆ
 counts the pairs in the cells of a grid, exactly as `numpy.histogram2d` on float64 differences does: bins are half
 open, the last one is closed.
 
-How it is fast: in time order dt only grows with j, so its bin is found by a pointer that moves forward. dm is looked
-up: a fine uniform table gives the bin of the cell's left border and a comparison or two with the true edges
-corrects it, so that the result never depends on the table's rounding. `counts_reference` is the same, said slowly.
+`counts_reference` says it slowly; `dmdt_kernel` tells how it is done fast.
 """
 
 from __future__ import annotations
@@ -15,13 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from lightmill.pipeline import dmdt_kernel
 from lightmill.pipeline.ragged import ragged
 
 __all__ = ["GRIDS", "NORMALISATIONS", "Grid", "counts_reference", "dmdt_counts", "normalise"]
 
-TABLE_CELLS = 4096
+TABLE_CELLS = 4096  #: of the dm table: fits the first-level cache
+NO_TABLES = (np.zeros(1, np.uint8), np.int64(0), np.zeros(1, np.uint8), 0.0)
 NORMALISATIONS = ("count", "max", "l2", "paper")
 
 
@@ -96,8 +95,13 @@ def dmdt_counts(
     offsets, t, mag = ragged(offsets, t=t, mag=mag)
     dt, dm = _edges("dt_edges", dt_edges), _edges("dm_edges", dm_edges)
     out = np.zeros((len(offsets) - 1, len(dm) - 1, len(dt) - 1), np.uint32)
-    table, scale = _table(dm)
-    _counts(t, mag, offsets, _closed(dt), _closed(dm), table, scale, out)
+    dt, dm = _closed(dt), _closed(dm)
+    tables = _tables(dt, dm)
+    few = dmdt_kernel.FEW if tables else 0
+    behind = np.full(dmdt_kernel.PADDING, np.inf)
+    dmdt_kernel.count(
+        t, mag, offsets, np.append(dt, behind), np.append(dm, np.inf), few, *(tables or NO_TABLES), out
+    )
     return out
 
 
@@ -151,62 +155,24 @@ def _closed(edges: np.ndarray) -> np.ndarray:
     return np.append(edges[:-1], np.nextafter(edges[-1], np.inf))
 
 
-def _table(edges: np.ndarray) -> tuple[np.ndarray, float]:
-    """Bin of the left border of each uniform cell over the edges' range, and cells per unit."""
-    scale = TABLE_CELLS / (edges[-1] - edges[0])
-    borders = edges[0] + np.arange(TABLE_CELLS + 1) / scale
-    bins = np.searchsorted(edges, borders, side="right") - 1
-    return np.clip(bins, 0, len(edges) - 2).astype(np.int32), scale
+def _tables(dt: np.ndarray, dm: np.ndarray) -> tuple[np.ndarray, np.int64, np.ndarray, float] | None:
+    """The look-up tables of the kernel for few epochs; None where two edges would share a cell.
 
-
-# nogil: threads of one process may count side by side; error_model: no division traps; bounds are checked above
-@njit(nogil=True, cache=True, error_model="numpy")
-def _counts(t, mag, offsets, dt, dm, table, scale, out):
-    longest = 0
-    for i in range(offsets.size - 1):
-        longest = max(longest, offsets[i + 1] - offsets[i])
-    ts, ms = np.empty(longest), np.empty(longest)
-    for i in range(offsets.size - 1):
-        n = _finite_sorted(t, mag, offsets[i], offsets[i + 1], ts, ms)
-        _count_one(ts, ms, n, dt, dm, table, scale, out[i])
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _finite_sorted(t, mag, a, b, ts, ms):
-    """Copy the finite points of a:b in time order into ts, ms; returns how many there are."""
-    n, ordered = 0, True
-    for j in range(a, b):
-        x, m = t[j], mag[j]
-        if np.isfinite(x) and np.isfinite(m):
-            ordered = ordered and (n == 0 or x >= ts[n - 1])
-            ts[n], ms[n] = x, m
-            n += 1
-    if not ordered:
-        order = np.argsort(ts[:n], kind="mergesort")
-        ts[:n], ms[:n] = ts[:n][order], ms[:n][order]
-    return n
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _count_one(ts, ms, n, dt, dm, table, scale, image):
-    n_dt, low, high = dt.size - 1, dm[0], dm[dm.size - 1]
-    for i in range(n - 1):
-        k = -1  # the dt bin of the pair (i, j); âˆ’1: below the first edge
-        for j in range(i + 1, n):
-            d = ts[j] - ts[i]
-            while k < n_dt and d >= dt[k + 1]:
-                k += 1
-                if k == n_dt:
-                    break
-            if k < 0:
-                continue
-            if k == n_dt:
-                break
-            x = ms[j] - ms[i]
-            if low <= x < high:
-                e = table[np.int64((x - low) * scale)]
-                while x >= dm[e + 1]:
-                    e += 1
-                while x < dm[e]:
-                    e -= 1
-                image[e, k] += np.uint32(1)
+    The dt table is indexed by the leading bits of the float (less the returned first one), the dm table by equal
+    steps (of which there are the returned number a magnitude); both hold how many edges lie at or below.
+    """
+    positive = dt[dt > 0]
+    if len(positive) == 0:
+        return None
+    shift = 52 - dmdt_kernel.MANTISSA
+    first = (positive[0].view(np.int64) >> shift) - 1
+    last = (dt[-1].view(np.int64) >> shift) + 1
+    dt_table = np.searchsorted(dt, (np.arange(first, last + 1) << shift).view(np.float64), side="right")
+    dt_table[0] = np.searchsorted(dt, 0.0, side="right")
+    scale = TABLE_CELLS / (dm[-1] - dm[0])
+    if (np.diff(dt_table) > 1).any() or np.diff(dm).min() * scale < 3 or max(len(dt), len(dm)) > 255:
+        return None
+    # shifted by a cell: rounding can then only make the bin too low, which the comparison puts right
+    borders = dm[0] + (np.arange(TABLE_CELLS + 3) - 1) / scale
+    dm_table = np.searchsorted(dm, borders, side="right")
+    return dt_table.astype(np.uint8), first, dm_table.astype(np.uint8), float(scale)

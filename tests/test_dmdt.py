@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
 import light_curve
 import numpy as np
 import pytest
@@ -9,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from lightmill.pipeline import dmdt_kernel
 from lightmill.pipeline.dmdt import GRIDS, NORMALISATIONS, Grid, counts_reference, dmdt_counts, normalise
 
 EDGES = GRIDS | {
@@ -62,6 +68,15 @@ def check(curves, grid: Grid) -> None:
     assert found.shape == (len(curves), *grid.shape)
     for image, (t, mag) in zip(found, curves, strict=True):
         np.testing.assert_array_equal(image, oracle(t, mag, grid))
+
+
+@pytest.fixture(autouse=True, scope="module", params=["as chosen", "for many epochs always"])
+def kernel(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each test of this module with the kernels as they are chosen, and with the one for many epochs alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param != "as chosen":
+            patch.setattr(dmdt_kernel, "FEW", 0)
+        yield request.param
 
 
 # The cases that every kernel must get right
@@ -369,3 +384,57 @@ def test_edges_that_are_refused(edges, message):
 def test_batches_that_are_refused(t, mag, offsets, message):
     with pytest.raises(ValueError, match=message):
         dmdt_counts(t, mag, offsets, [0, 1], [0, 1])
+
+
+LONG = """
+import re
+from pathlib import Path
+import numpy as np
+from lightmill.pipeline.dmdt import GRIDS, dmdt_counts
+
+rng, n, grid = np.random.default_rng(1), 100_000, GRIDS["mahabal2017"]
+t, mag = np.sort(rng.uniform(0, 2500, n)), rng.normal(18, 0.3, n)
+counts = dmdt_counts(t, mag, np.array([0, n]), grid.dt_edges, grid.dm_edges)
+before = [np.searchsorted(t, t + dt, side="left").sum() for dt in grid.dt_edges]
+assert counts[0].sum(axis=0).tolist() == np.diff(before).tolist()
+# getrusage would tell the highest of the parent too, from before exec
+print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024)
+"""
+
+
+def run_python(code: str, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | environment,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_memory_of_a_very_long_light_curve_is_bounded(kernel):
+    """10⁵ epochs, 5·10⁹ pairs, all with |dm| < 8; n²/8 bytes of bitmaps would be 1.2 GB."""
+    if kernel == "as chosen":  # the same for both
+        assert int(run_python(LONG)) < 500
+
+
+GENERIC = """
+import numpy as np
+from lightmill.pipeline.dmdt import GRIDS, counts_reference, dmdt_counts
+
+rng, grid = np.random.default_rng(1), GRIDS["scope"]
+for n in (50, 500):
+    t, mag = np.sort(rng.uniform(0, 2500, n)), rng.normal(18, 0.3, n)
+    found = dmdt_counts(t, mag, np.array([0, n]), grid.dt_edges, grid.dm_edges)[0]
+    assert (found == counts_reference(t, mag, grid.dt_edges, grid.dm_edges)).all()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cpu", ["generic", "x86-64-v3"])
+def test_hosts_without_wide_vectors(cpu, kernel, tmp_path):
+    """Numba compiles for the host that it runs on: here for one with SSE2, and one with AVX2."""
+    if kernel == "as chosen":  # both kernels are used
+        run_python(GENERIC, NUMBA_CPU_NAME=cpu, NUMBA_CPU_FEATURES="", NUMBA_CACHE_DIR=str(tmp_path))
