@@ -98,10 +98,10 @@ def dmdt_counts(
     dt, dm = _closed(dt), _closed(dm)
     tables = _tables(dt, dm)
     few = dmdt_kernel.FEW if tables else 0
+    dt_table, dt_first, dm_table, dm_scale = tables or NO_TABLES
     behind = np.full(dmdt_kernel.PADDING, np.inf)
-    dmdt_kernel.count(
-        t, mag, offsets, np.append(dt, behind), np.append(dm, np.inf), few, *(tables or NO_TABLES), out
-    )
+    dt, dm = np.append(dt, behind), np.append(dm, np.inf)
+    dmdt_kernel.count(t, mag, offsets, dt, dm, few, dt_table, dt_first, dm_table, dm_scale, out)
     return out
 
 

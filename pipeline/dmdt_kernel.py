@@ -27,6 +27,9 @@ vectors are written out, for LLVM cannot know that the arrays do not overlap. Ev
 file, for Numba's cache does not notice changes in others.
 """
 
+# mypy: ignore-errors
+# (kernels and vectors are written in Numba's language and LLVM's, which mypy does not know)
+
 from __future__ import annotations
 
 import numpy as np
