@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -117,7 +118,18 @@ def _region(cone: str | None, box: str | None, moc: Path | None) -> Region | Non
     return Box((ra1, ra2), (dec1, dec2))
 
 
-Out = Annotated[Path, typer.Option("--out", help="Where to write; must not exist, or be this command's own.")]
+def _local(out: Path) -> Path:
+    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:/", str(out)):
+        raise typer.BadParameter(
+            f"{out} is not on a file system of this machine: only releases are read from elsewhere"
+        )
+    return out
+
+
+Out = Annotated[
+    Path,
+    typer.Option("--out", callback=_local, help="Where to write; must not exist, or be this command's own."),
+]
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Worker processes (default: one a core).")
 ]

@@ -200,6 +200,9 @@ def test_wrong_use_is_2() -> None:
     assert invoke("run", "r", "--out", "o", "--cone", "1,2,3", "--box", "1,2,3,4").exit_code == 2
     assert invoke("run", "r", "--out", "o", "--box", "1,2,5,4").exit_code == 2
     assert invoke("nonsense").exit_code == 2
+    away = invoke("run", "r", "--out", "s3://bucket/catalogue")
+    assert away.exit_code == 2
+    assert "not on a file system" in away.stderr
 
 
 def test_version() -> None:
