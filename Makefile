@@ -11,7 +11,7 @@ export NUMBA_CACHE_DIR ?= $(CURDIR)/build/numba-cache
 install: .venv/installed
 
 demo: .venv/installed
-	$(BIN)/lightmill demo --out demo $(if $(RELEASE),--release $(RELEASE))
+	$(BIN)/lightmill demo --out demo $(if $(RELEASE),--release "$(RELEASE)")
 
 # The tests and the checks see the built wheel, not the source tree.
 test: wheel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,7 +12,16 @@ import pyarrow as pa
 import pyarrow.compute  # registers pa.compute
 from hats.pixel_math.spatial_index import SPATIAL_INDEX_COLUMN, compute_spatial_index
 
-__all__ = ["LAYOUTS", "Layout", "LayoutError", "LightCurves", "choose_layout", "from_arrow", "spatial_index"]
+__all__ = [
+    "LAYOUTS",
+    "Layout",
+    "LayoutError",
+    "LightCurves",
+    "choose_layout",
+    "from_arrow",
+    "objectid_of",
+    "spatial_index",
+]
 
 
 class LayoutError(ValueError):
@@ -102,11 +112,14 @@ def choose_layout(
     for name, names in missing.items():
         if not names:
             return candidates[name]
-    nearest = min(missing, key=lambda name: len(missing[name]))
+    # a table without labels is rather a release
+    nearest = min(missing, key=lambda name: (candidates[name].label is not None, len(missing[name])))
+    hints = [near for name in missing[nearest] for near in difflib.get_close_matches(name, schema.names, n=1)]
+    hint = f" (did you mean {', '.join(map(repr, hints))}?)" if hints else ""
     raise LayoutError(
-        f"{where or 'table'}: no column {', '.join(map(repr, missing[nearest]))}, which the layout {nearest!r} "
+        f"{where or 'table'}: no column {', '.join(map(repr, missing[nearest]))}{hint}, which the layout {nearest!r} "
         f"needs; the table has {', '.join(schema.names) or 'no columns'}. Layouts known: "
-        f'{", ".join(candidates)}. Name your columns in the recipe: [layout] name = "mine", t = "…", mag = "…"'
+        f'{", ".join(LAYOUTS)}. Name your columns in the recipe: [layout] name = "mine", t = "…", mag = "…"'
     )
 
 
@@ -173,28 +186,34 @@ class LightCurves:
 def from_arrow(table: pa.Table | pa.RecordBatch, layout: Layout) -> LightCurves:
     """View a table as light curves, without copying the epochs of a single-chunk table.
 
-    A null list is a light curve without epochs; a null time, magnitude or error becomes NaN, a null flag 0.
+    A null list is a light curve without epochs; a null time, magnitude or error becomes NaN, a null flag 0. A light
+    curve that has more of one list than of another keeps its times, and has NaN for every magnitude: which belongs to
+    which cannot be known.
 
     Raises
     ------
     LayoutError
-        if a column is missing, is not a list, or its lengths differ from those of the time column.
+        if a column is missing, or is not a list.
     """
     missing = layout.missing_from(table.schema)
     if missing:
         choose_layout(table.schema, {layout.name: layout})
     t, offsets = _flat(table, layout, layout.t)
-    mag, magerr = (_same_lengths(table, layout, name, offsets) for name in (layout.mag, layout.magerr))
+    uneven = np.zeros(len(offsets) - 1, bool)
+    mag, magerr = (_aligned(table, layout, name, offsets, uneven) for name in (layout.mag, layout.magerr))
     flags = (
-        _integers(_same_lengths(table, layout, layout.flags, offsets))
+        _integers(_aligned(table, layout, layout.flags, offsets, uneven))
         if layout.flags
         else np.empty(0, np.int32)
     )
+    mag = _floats(mag)
+    if uneven.any():
+        mag = np.where(np.repeat(uneven, np.diff(offsets)), np.nan, mag)
     n = len(offsets) - 1
     ra, dec = _row(table, layout.ra, np.float64), _row(table, layout.dec, np.float64)
     return LightCurves(
         t=_floats(t),
-        mag=_floats(mag),
+        mag=mag,
         magerr=_floats(magerr),
         flags=flags,
         offsets=offsets,
@@ -254,17 +273,19 @@ def _flat(table: pa.Table | pa.RecordBatch, layout: Layout, name: str) -> tuple[
     return values.to_numpy(zero_copy_only=False), offsets - offsets[0]
 
 
-def _same_lengths(
-    table: pa.Table | pa.RecordBatch, layout: Layout, name: str, offsets: np.ndarray
+def _aligned(
+    table: pa.Table | pa.RecordBatch, layout: Layout, name: str, offsets: np.ndarray, uneven: np.ndarray
 ) -> np.ndarray:
+    """Values of an epoch column, one a time; light curves where they are more or fewer are marked in `uneven`."""
     values, own = _flat(table, layout, name)
-    if not np.array_equal(own, offsets):
-        row = int(np.flatnonzero(np.diff(own) != np.diff(offsets))[0])
-        raise LayoutError(
-            f"row {row}: column {name!r} has {own[row + 1] - own[row]} epochs, {layout.t!r} has "
-            f"{offsets[row + 1] - offsets[row]}; each light curve needs as many of one as of the other"
-        )
-    return values
+    if np.array_equal(own, offsets):
+        return values
+    lengths = np.diff(offsets)
+    even = np.diff(own) == lengths
+    uneven |= ~even
+    out = np.zeros(offsets[-1], values.dtype)
+    out[np.repeat(even, lengths)] = values[np.repeat(even, np.diff(own))]
+    return out
 
 
 def _floats(values: np.ndarray) -> np.ndarray:
@@ -288,5 +309,18 @@ def _identifiers(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
     array = _one_chunk(column)
     if pa.types.is_integer(array.type):
         return array.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-    digests = (hashlib.sha256(str(text).encode()).digest() for text in array.to_pylist())
-    return np.fromiter((int.from_bytes(digest[:8]) >> 1 for digest in digests), np.int64, len(array))
+    return np.fromiter((_hashed(str(text)) for text in array.to_pylist()), np.int64, len(array))
+
+
+def objectid_of(text: str) -> int:
+    """The `objectid` in a catalogue of an identifier in a release: itself if it is a number, else its hash.
+
+    >>> objectid_of("686103400067717"), objectid_of("ZTF00015")
+    (686103400067717, 170627882354576341)
+    """
+    return int(text) if text.lstrip("+-").isdigit() else _hashed(text)
+
+
+def _hashed(text: str) -> int:
+    """The first 63 bits of a text's SHA-256."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1

@@ -177,6 +177,13 @@ def open_hats(url: str) -> HatsTable:
                 f"{url} is not a HATS catalogue: there is no hats.properties or collection.properties in it. "
                 "Bulk Parquet files become one with: lightmill import FILE… --out RELEASE"
             ) from error
+        except ImportError as error:
+            scheme = url.partition("://")[0]
+            extra = {"s3": "s3", "http": "http", "https": "http"}.get(scheme)
+            raise NotHats(
+                f"{url} needs a package for {scheme}:// ({error})"
+                + (f": pip install 'lightmill[{extra}]'" if extra else "")
+            ) from error
         except (OSError, ValueError, KeyError, NotImplementedError) as error:
             raise NotHats(f"{url} cannot be read as a HATS catalogue: {error}") from error
     if isinstance(catalog, CatalogCollection):

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from lightmill.catalogs.partitions import Cone, HatsTable, open_hats
 from lightmill.catalogs.rows import row_schema
+from lightmill.catalogs.runfolder import RunFolder
 
 __all__ = ["QueryError", "Question", "leaves_of", "query", "why_rejected"]
 
@@ -45,6 +46,10 @@ def query(url: str, question: Question) -> pa.Table:
     QueryError
         for an unknown class (with the nearest one), or SQL that DuckDB refuses.
     """
+    if RunFolder(Path(url)).is_unpublished():
+        raise QueryError(
+            f"{url}: a run was begun here, and nothing is published yet: the same `lightmill run` goes on"
+        )
     table = open_hats(url)
     leaves = leaves_of(table.schema())
     if not leaves:
@@ -61,7 +66,7 @@ def query(url: str, question: Question) -> pa.Table:
         view = f"SELECT * FROM read_parquet([{listed}], hive_partitioning = false) WHERE {where}"
         statement = (question.sql or "").strip().rstrip("; \n") or f"SELECT * FROM catalogue ORDER BY {order}"
         if question.limit is not None:
-            statement = f"SELECT * FROM ({statement}) LIMIT {int(question.limit)}"
+            statement = f"SELECT * FROM ({statement}\n) LIMIT {int(question.limit)}"
         try:
             connection.execute(f"CREATE VIEW catalogue AS {view}")
             answer = connection.sql(statement)

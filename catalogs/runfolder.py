@@ -108,6 +108,10 @@ class RunFolder:
         self.rows(order, pixel).unlink(missing_ok=True)
         self.rejected(order, pixel).unlink(missing_ok=True)
 
+    def is_unpublished(self) -> bool:
+        """Whether a run was begun here but no catalogue is published yet."""
+        return self.record.exists() and not (self.out / "collection.properties").exists()
+
     def clear_scratch(self) -> None:
         """Remove what a killed worker was writing."""
         for path in self.scratch.glob("*.part"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 from collections.abc import Callable
 
 from distributed import Worker, WorkerPlugin
@@ -21,4 +23,7 @@ class Prepare(WorkerPlugin):
     def setup(self, worker: Worker) -> None:
         """Dask calls this when the plugin, or the worker, is new."""
         del worker
+        with contextlib.suppress(ValueError):  # not the main thread
+            # Ctrl-C is for the driver, which ends the workers in good order
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         self.function(*self.arguments)

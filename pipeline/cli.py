@@ -35,6 +35,7 @@ TERMINAL_COLUMNS = (
 DISTINCTIVE = ("objectid", "best_class", "run_id")  #: columns by which a whole catalogue row is known
 
 PARTIAL = 3  #: exit code: finished, but some partitions failed
+INTERRUPTED = 130  #: exit code: Ctrl-C, as a shell has it
 
 app = typer.Typer(
     name="lightmill",
@@ -118,8 +119,8 @@ def _region(cone: str | None, box: str | None, moc: Path | None) -> Region | Non
     return Box((ra1, ra2), (dec1, dec2))
 
 
-def _local(out: Path) -> Path:
-    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:/", str(out)):
+def _local(out: Path | None) -> Path | None:
+    if out is not None and re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:/", str(out)):
         raise typer.BadParameter(
             f"{out} is not on a file system of this machine: only releases are read from elsewhere"
         )
@@ -298,6 +299,9 @@ def run(
     watch = RunProgress(messages)
     try:
         summary = start(release, load_recipe(recipe), out, workers=workers, region=region, watch=watch)
+    except KeyboardInterrupt:
+        messages.print("lightmill: interrupted; the same command goes on where it stopped")
+        raise typer.Exit(INTERRUPTED) from None
     finally:
         watch.close()
     _print_summary(summary, form)
@@ -313,16 +317,21 @@ def query(
     min_prob: Annotated[
         float | None, typer.Option(min=0, max=1, help="Least probability of that class.")
     ] = None,
-    objectid: Annotated[int | None, typer.Option("--id", metavar="OBJECTID", help="One light curve.")] = None,
+    identifier: Annotated[
+        str | None,
+        typer.Option("--id", metavar="OBJECTID", help="One light curve; text ones as the release has them."),
+    ] = None,
     sql: Annotated[
         str | None, typer.Option(help="SELECT … FROM catalogue (the rows that meet the rest).")
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=0, help="At most so many rows (a table shows 20 if not told).")
+        int | None,
+        typer.Option(min=0, max=10**15, help="At most so many rows (a table shows 20 if not told)."),
     ] = None,
     form: Annotated[Form, typer.Option("--format", help="What to print.")] = Form.table,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Write to a file instead of standard output.")
+        Path | None,
+        typer.Option("--out", callback=_local, help="Write to a file instead of standard output."),
     ] = None,
 ) -> None:
     """Ask a catalogue: by place, class, probability, identifier or SQL.
@@ -330,6 +339,7 @@ def query(
     Example: `lightmill query catalogue --class RRab --min-prob 0.9 --format votable --out rrab.xml`
     """
     from lightmill.catalogs.formats import BINARY, encode
+    from lightmill.catalogs.lightcurves import objectid_of
     from lightmill.catalogs.query import Question, why_rejected
     from lightmill.catalogs.query import query as ask
 
@@ -340,6 +350,7 @@ def query(
     if form.value in BINARY and out is None and sys.stdout.isatty():
         raise typer.BadParameter(f"{form.value} is not for a terminal: give --out FILE, or pipe it")
     shown = limit if limit is not None else (20 if form is Form.table else None)
+    objectid = None if identifier is None else objectid_of(identifier)
     found = ask(
         catalogue,
         Question(_cone(cone) if cone else None, best_class, min_prob, objectid, sql, shown),
@@ -347,7 +358,7 @@ def query(
     if len(found) == 0 and objectid is not None and sql is None:
         reason = why_rejected(catalogue, objectid)
         messages.print(
-            f"{objectid} was not classified: {reason}" if reason else f"{objectid} is not in {catalogue}",
+            f"{identifier} was not classified: {reason}" if reason else f"{identifier} is not in {catalogue}",
             markup=False,
         )
     if form is Form.table:
@@ -368,7 +379,8 @@ def query(
 def report(
     catalogue: Annotated[Path, typer.Argument(help="Classification catalogue, local.")],
     out: Annotated[
-        Path | None, typer.Option("--out", help="HTML file (default: report.html in the catalogue).")
+        Path | None,
+        typer.Option("--out", callback=_local, help="HTML file (default: report.html in the catalogue)."),
     ] = None,
     release: Annotated[
         str | None, typer.Option(help="Where the light curves are now, if they moved.")
@@ -444,8 +456,7 @@ def main() -> None:
         messages.print(f"lightmill: {name}{error}", markup=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
-        messages.print("lightmill: interrupted; the same command goes on where it stopped")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 def _pairs(texts: Sequence[str]) -> dict[str, str]:
@@ -494,7 +505,11 @@ def _print_summary(summary: Summary, form: TextOrJson) -> None:
         table.add_row(key, text)
     Console().print(table)
     for failure in summary.failed:
-        messages.print(f"failed: Norder={failure.order}/Npix={failure.pixel}: {failure.error}", markup=False)
+        messages.print(
+            str(failure),
+            markup=False,
+            soft_wrap=True,
+        )
     if summary.failed:
         messages.print("the same command tries the failed partitions again")
 
@@ -503,16 +518,16 @@ def _print_table(found: pa.Table) -> None:
     from lightmill.catalogs.formats import plain
 
     # on a terminal 30 columns would not fit: those that tell most are shown, unless SQL has chosen
-    shown = [name for name in found.column_names if name in TERMINAL_COLUMNS] or found.column_names
-    if not set(DISTINCTIVE) <= set(found.column_names):
-        shown = found.column_names
+    shown = found.column_names
+    if set(DISTINCTIVE) <= set(shown):
+        shown = [name for name in TERMINAL_COLUMNS if found.column(name).null_count < max(len(found), 1)]
     table = Table(box=None)
     for name in shown:
         table.add_column(name, no_wrap=True)
     for row in plain(found).select(shown).to_pylist():
         table.add_row(*(_cell(value) for value in row.values()))
-    width = None if sys.stdout.isatty() else 250  # a pipe is as wide as it needs to be
-    Console(width=width).print(table)
+    # as wide as it needs to be: a line that a terminal folds can be read and copied, an identifier cut short cannot
+    Console(width=250).print(table)
 
 
 def _cell(value: object) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from distributed import Client, as_completed
+from distributed import Client, Future, as_completed
 from distributed.scheduler import KilledWorker
 
 __all__ = ["Outcome", "drive"]
@@ -71,8 +71,14 @@ def _wave(
     for _ in range(window):
         submit_next()
     for future in finished:
-        task, error = under_way.pop(future.key), future.exception()
-        outcome = Outcome(task, error=error) if error is not None else Outcome(task, result=future.result())
+        outcome = _outcome(under_way.pop(future.key), future)
         future.release()
         submit_next()
         yield outcome
+
+
+def _outcome(task: Any, future: Future) -> Outcome:
+    try:
+        return Outcome(task, result=future.result())
+    except Exception as error:  # whatever a task, or Dask on the loss of its worker, may raise
+        return Outcome(task, error=error)

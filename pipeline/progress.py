@@ -78,7 +78,10 @@ class RunProgress:
     def _failed(self, facts: dict[str, Any]) -> None:
         failure = facts["failure"]
         self.console.print(
-            f"failed: Norder={failure.order}/Npix={failure.pixel}: {failure.error}", style="red", markup=False
+            str(failure),
+            style="red",
+            markup=False,
+            soft_wrap=True,
         )
         self._advance(facts["bytes"])
 

@@ -21,6 +21,7 @@ from lightmill.catalogs.runfolder import RunFolder
 from lightmill.cluster.local import available_cores, local_cluster
 from lightmill.cluster.worker import Prepare
 from lightmill.models import bundle as bundles
+from lightmill.models import extras
 from lightmill.models.manifest import Manifest
 from lightmill.pipeline.classify import ALGORITHM_VERSION, Unit, classify_unit, prepare, warm_up
 from lightmill.pipeline.drive import drive
@@ -44,6 +45,9 @@ class Failure:
     order: int
     pixel: int
     error: str  #: class and message
+
+    def __str__(self) -> str:
+        return f"failed: Norder={self.order}/Npix={self.pixel}: {self.error}"
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ def run(
     start = time.perf_counter()
     release = open_release(url, recipe.layout.choices())
     bundle = bundles.verify(recipe.model.bundle)
+    extras.check("keras", "tensorflow", "safetensors", *(["xgboost"] if bundle.gate else []))
     grid = recipe.dmdt.edges()
     bundles.check_images(bundle, grid.dt_edges, grid.dm_edges, recipe.dmdt.normalisation)
     folder = RunFolder(out.absolute())

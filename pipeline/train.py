@@ -67,6 +67,11 @@ def train(
     root = table.seed if seed is None else seed
     number = _numbers(root)
     data, y, cleaned, left_out = _read(Path(labels), recipe, table)
+    if left_out:
+        say(
+            "left out of the labels: "
+            + ", ".join(f"{count} × {reason}" for reason, count in left_out.items())
+        )
     training: dict[str, Any] = {
         "recipe": recipe.name,
         "recipe_digest": recipe.digest(),

@@ -96,6 +96,7 @@ class TestQuery:
         assert done.returncode == 0
         assert "14 was not classified: too_few_epochs (3 good epochs)" in done.stderr
         assert "15 is not in" in lightmill("query", str(catalogue), "--id", "15").stderr
+        assert "ZTF15 is not in" in lightmill("query", str(catalogue), "--id", "ZTF15").stderr
 
     def test_parquet_to_a_file(self, catalogue: Path, tmp_path: Path) -> None:
         out = tmp_path / "found.parquet"

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import cloudpickle
 import pytest
-from distributed import Client
+from distributed import Client, wait
 from distributed.scheduler import KilledWorker
 
 from lightmill.cluster.local import local_cluster
 from lightmill.cluster.worker import Prepare
-from lightmill.pipeline.drive import drive
+from lightmill.pipeline.drive import _outcome, drive
 
 # workers cannot import a test module: what is sent from here travels by value
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -65,6 +65,18 @@ def test_only_the_killer_is_blamed(client: Client, tmp_path: Path) -> None:
     )
     assert sorted(outcome.task[0] for outcome in outcomes) == sorted(task[0] for task in tasks)
     assert (tmp_path / "t3").read_text() == "xx"  # once in company, once alone
+
+
+def test_a_result_lost_with_its_worker_is_an_outcome(client: Client, tmp_path: Path) -> None:
+    """A task is finished, and its worker dies before the result is fetched."""
+    task = ("lost", "good", str(tmp_path))
+    future = client.submit(work, task, pure=False, retries=0)
+    wait(future)
+    (holder,) = client.who_has(future)[future.key]
+    os.kill(client.run(os.getpid, workers=[holder])[holder], signal.SIGKILL)
+    outcome = _outcome(task, future)
+    assert outcome.task == task
+    assert outcome.result == "lost" or isinstance(outcome.error, KilledWorker)
 
 
 def test_window(client: Client) -> None:

@@ -226,9 +226,6 @@ def test_times_as_they_are_stored(make_stars, stars_table):
     table = stars_table(make_stars(3), "list")
     narrow = table.set_column(5, "hmjd", table["hmjd"].cast(pa.list_(pa.float32())))
     assert from_arrow(narrow, LIST).t.dtype == np.float32
-    whole = table.set_column(5, "hmjd", pa.array([[1, 2]] * 3, pa.list_(pa.int64())))
-    with pytest.raises(LayoutError):
-        from_arrow(whole, LIST)  # another number of epochs
 
 
 def test_integer_epochs_become_floats_and_flags_integers():
@@ -364,19 +361,18 @@ def test_no_columns_at_all():
         choose_layout(pa.schema([]))
 
 
-def test_lengths_that_differ_name_the_row():
-    table = list_table(
-        hmjd=[[1.0], [1.0, 2.0]], mag=[[1.0], [2.0]], magerr=[[1.0], [1.0, 1.0]], catflags=[[0], [0, 0]]
-    )
-    with pytest.raises(LayoutError, match="row 1: column 'mag' has 1 epochs, 'hmjd' has 2"):
-        from_arrow(table, LIST)
-
-
-def test_a_null_list_beside_one_that_is_not():
-    lists = [[1.0], [1.0, 2.0]]
-    table = list_table(hmjd=lists, mag=[[1.0], None], magerr=lists, catflags=[[0], [0, 0]])
-    with pytest.raises(LayoutError, match="row 1: column 'mag' has 0 epochs, 'hmjd' has 2"):
-        from_arrow(table, LIST)
+@pytest.mark.parametrize("column", ["mag", "magerr", "catflags"])
+@pytest.mark.parametrize("short", [[2.0], [], None, [1.0] * 5])
+def test_uneven_lengths_cost_one_light_curve_alone(column, short):
+    """Which value belongs to which time cannot be known: no magnitude of that light curve is one."""
+    lists = {"hmjd": [[1.0], [1.0, 2.0], [3.0]], "mag": [[15.0], [16.0, 16.5], [17.0]],
+             "magerr": [[0.1], [0.2, 0.2], [0.3]], "catflags": [[0], [0, 0], [0]]}  # fmt: skip
+    lists[column][1] = short if column != "catflags" or short is None else [0] * len(short)
+    curves = from_arrow(list_table(**lists), LIST)
+    assert curves.offsets.tolist() == [0, 1, 3, 4]
+    np.testing.assert_array_equal(curves.mag, [15, np.nan, np.nan, 17])
+    assert curves.magerr[[0, 3]].tolist() == pytest.approx([0.1, 0.3])
+    assert curves.t.tolist() == [1, 1, 2, 3]
 
 
 def test_a_column_that_is_no_list(make_stars, stars_table):
