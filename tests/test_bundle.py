@@ -369,3 +369,9 @@ def test_the_gate_that_ships_reaches_its_recall():
     # nothing is to be seen by how a star was observed, or with labels that mean nothing
     assert abs(report["controls"]["n alone"] - 0.5) < 0.02
     assert abs(report["controls"]["shuffled labels"] - 0.5) < 0.05
+
+
+@pytest.mark.parametrize("name", ["crts-7", "ztf-dr"])
+def test_the_card_names_the_recipe_that_ships(name: str):
+    card = (available()[name] / "card.md").read_text()
+    assert f"--recipe {name} --out BUNDLE" in card
