@@ -39,6 +39,11 @@ class Cleaned:
     n_good: np.ndarray  #: (n,) int32, good epochs of every light curve, rejected ones too
     reason: np.ndarray  #: (n,) int8, index into REASONS
 
+    def rejected(self) -> dict[str, int]:
+        """How many light curves were rejected, by reason."""
+        codes, counts = np.unique(self.reason[self.reason != ACCEPTED], return_counts=True)
+        return {REASONS[code]: int(count) for code, count in zip(codes, counts, strict=True)}
+
 
 def clean(
     t: np.ndarray,

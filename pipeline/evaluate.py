@@ -13,7 +13,7 @@ from lightmill.models.manifest import Manifest
 from lightmill.models.metrics import summary
 from lightmill.models.taxonomy import LEAVES, nearest
 from lightmill.pipeline.answer import answer
-from lightmill.pipeline.clean import REASONS, clean
+from lightmill.pipeline.clean import clean
 from lightmill.pipeline.labelled import LabelledError, read_labelled, rename, source_of
 from lightmill.pipeline.recipe import Recipe, known_recipes, load_recipe
 
@@ -84,8 +84,7 @@ def evaluate(
         curves.t, curves.mag, curves.magerr, curves.flags, curves.offsets,
         bad_flags=used.clean.bad_flags, min_epochs=used.clean.min_epochs,
     )  # fmt: skip
-    for code in np.unique(good.reason[good.reason > 0]):
-        rejected[REASONS[code]] = int((good.reason == code).sum())
+    rejected |= good.rejected()
     if len(good.accepted) == 0:
         raise LabelledError(f"{labels}: no light curve can be used: {rejected}; see [clean] in the recipe")
     loaded = load(bundle)

@@ -67,15 +67,7 @@ class Catalogue:
 
 
 def open_catalogue(folder: RunFolder) -> Catalogue:
-    """The catalogue in a folder.
-
-    Raises
-    ------
-    NotHats
-        if the folder is not a HATS catalogue.
-    ReportError
-        if it is one, but not of `lightmill run`, or nothing has been published in it.
-    """
+    """The catalogue in a folder; NotHats or ReportError as `report` says."""
     out, record = folder.out, folder.record
     if not out.is_dir():
         raise NotHats(f"{out} is not a HATS catalogue: there is no such folder")

@@ -22,7 +22,7 @@ from lightmill.models.metrics import summary
 from lightmill.models.networks import Network, keras
 from lightmill.models.taxonomy import check_classes
 from lightmill.pipeline.card import write_card
-from lightmill.pipeline.clean import REASONS, Cleaned, clean
+from lightmill.pipeline.clean import Cleaned, clean
 from lightmill.pipeline.fit_gate import GateFit
 from lightmill.pipeline.hosts import read_hosts
 from lightmill.pipeline.labelled import Labelled, LabelledError, read_labelled, rename, source_of
@@ -170,8 +170,7 @@ def _read(
         curves.t, curves.mag, curves.magerr, curves.flags, curves.offsets,
         bad_flags=recipe.clean.bad_flags, min_epochs=recipe.clean.min_epochs,
     )  # fmt: skip
-    for code in np.unique(cleaned.reason[cleaned.reason > 0]):
-        left_out[REASONS[code]] = int((cleaned.reason == code).sum())
+    left_out |= cleaned.rejected()
     y = np.array([table.classes.index(name) for name in label])[cleaned.accepted]
     return data.take(cleaned.accepted), y, cleaned, left_out
 

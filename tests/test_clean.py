@@ -176,3 +176,11 @@ def test_what_is_refused():
         clean(t, t, t[:4], np.empty(0, int), offsets)
     with pytest.raises(ValueError, match="must lie in 0…5"):
         clean(t, t, t, np.empty(0, int), np.array([0, 6]))
+
+
+def test_rejected_are_counted_by_reason():
+    t, offsets = np.arange(60.0), np.array([0, 30, 30, 33, 60])
+    flags = np.zeros(60, np.int64)
+    flags[33:50] = 32768
+    found = clean(t, t, np.ones(60), flags, offsets, min_epochs=20).rejected()
+    assert found == {"no_epochs": 1, "flagged": 1, "too_few_epochs": 1}
