@@ -1,0 +1,345 @@
+"""Candidate frequencies judged by harmonic fits: refined, fitted with 1…H harmonics and a floating mean, ranked.
+
+The magnitudes, weighted by 1/σ², are fitted with a constant and h = 1…H harmonics of a frequency; R²_h is the share of
+the weighted variance that the fit explains. The fits are nested: one Cholesky factorisation of the 2H normal equations
+gives every R²_h on the way. h harmonics have the rank
+
+    −(n − 2h − 1) ln(1 − R²_h) − PENALTY · 2h · ln n,
+
+twice the gain in ln likelihood less a penalty for each parameter (Schwarz 1978, but twice as strict), so that half a
+frequency is preferred only where the two halves of its cycle differ.
+
+The chance that noise does as well is that of one frequency times the number of frequencies that were looked at.
+For one frequency R²_h of noise, whatever its size, follows the Beta distribution (h, (n − 2h − 1)/2), whose tail is a
+finite sum; the number is h √z W with W = fmax · T and z = −½ (n − 2h − 1) ln(1 − R²_h), after Baluev (2008, MNRAS 385,
+1279; 2009, MNRAS 395, 1541), taken for each h that was tried.
+"""
+
+# mypy: ignore-errors
+# (kernels are written in Numba's language, which mypy does not know)
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+__all__ = ["judge", "significance", "weigh", "workspace"]
+
+PENALTY = 2.0  #: of each parameter, in units of ln n
+RIDGE = 1e-5  #: added to the normal equations' diagonal (about ½): epochs at a few phases alone leave them singular
+STEPS = 2  #: Newton steps from a peak of the grid to that of the sum
+PARABOLAS = 4  #: at most, from there to where the fit explains most
+CLOSE = 0.05  #: of a cycle over the baseline: the three fits of a parabola are so far apart
+FARTHEST = 5.0  #: move of one parabola, in these steps
+NEAR = 1.0  #: a move so short is the last
+SAME = 0.2  #: frequencies closer than this over the baseline are one
+ROUNDING = 1e-12  #: of a magnitude, a generous one: equal magnitudes differ by so much from their mean
+REST = 1e-6  #: of the variance is never explained: float32 sums resolve no less
+
+
+def _polynomial(values: np.ndarray) -> tuple[np.float32, ...]:
+    return tuple(np.float32(c) for c in np.polynomial.Polynomial.fit(_SQUARES, values, 5).convert().coef)
+
+
+# sin(πr)/r and cos πr for |r| ≤ ½ as polynomials in r², to the rounding of float32: least squares at Chebyshev's nodes
+_SQUARES = 0.125 * (1 - np.cos(np.pi * (np.arange(64) + 0.5) / 64))
+_SINE = _polynomial(np.sin(np.pi * np.sqrt(_SQUARES)) / np.sqrt(_SQUARES))
+_COSINE = _polynomial(np.cos(np.pi * np.sqrt(_SQUARES)))
+ZERO, ONE, TWO = np.float32(0), np.float32(1), np.float32(2)
+
+# nogil: threads may search side by side. fastmath: sums in any order, and no care for NaN, which `clean` has removed.
+# A loop either stores or sums (see `features`).
+_jit = njit(nogil=True, cache=True, error_model="numpy", fastmath=True, boundscheck=False)
+
+
+def workspace(longest: int, harmonics: int) -> tuple[np.ndarray, ...]:
+    """Scratch for light curves of at most `longest` epochs: waves, sums, normal equations, solution, R²."""
+    return (
+        np.empty((4, longest), np.float32),
+        np.empty((4, 2 * harmonics + 1)),
+        np.empty((2 * harmonics, 2 * harmonics)),
+        np.empty(2 * harmonics),
+        np.empty(harmonics),
+    )
+
+
+@_jit
+def weigh(t, mag, magerr, offsets, time, weight, product, variance):
+    """Times from the middle, weights that sum to 1, weights times the magnitudes less their weighted mean.
+
+    time : (N,) float64 [d], weight : (N,) float32, product : (N,) float32 [mag], filled
+    variance : (n,) float64, filled: the weighted variance [mag²], 0 if rounding alone may have made it
+    """
+    for i in range(offsets.size - 1):
+        a, b = offsets[i], offsets[i + 1]
+        if a == b:
+            variance[i] = 0.0
+            continue
+        x, m, e = t[a:b], mag[a:b], magerr[a:b]
+        total, mean, square, middle = 0.0, 0.0, 0.0, 0.5 * (x[0] + x[b - a - 1])
+        for k in range(b - a):
+            w = 1.0 / (e[k] * e[k])
+            total += w
+            mean += w * m[k]
+        mean /= total
+        for k in range(b - a):
+            w = 1.0 / (e[k] * e[k] * total)
+            time[a + k] = x[k] - middle
+            weight[a + k] = w
+            product[a + k] = w * (m[k] - mean)
+        for k in range(b - a):
+            square += (m[k] - mean) ** 2 / (e[k] * e[k] * total)
+        variance[i] = square if square > (ROUNDING * mean) ** 2 else 0.0
+
+
+@_jit
+def judge(
+    time, weight, product, offsets, variance, some, peaks, counts, step, lowest, frequencies, polished, work,
+    frequency, score, candidates, rank, explained, power,
+):  # fmt: skip
+    """Refine the peaks of some light curves' power spectra, fit them and their halves, and rank them.
+
+    some : (k,) int64, which of the n light curves; peaks : (k, P) int64, of which the first counts[j] are filled, in
+    units of step[i] [1/d]; lowest : (n,) float64, frequency allowed; frequencies : (n,) float64, how many were looked
+    at; polished : candidates that are moved to where their own fits explain most; work : of `workspace`
+    The rest, (n, …), is filled: see `period.Periods`.
+    """
+    for j in range(some.size):
+        i = some[j]
+        a, b = offsets[i], offsets[i + 1]
+        epochs = time[a:b], weight[a:b], product[a:b]
+        rows = candidates[i], rank[i], explained[i], power[i]
+        count = _list(epochs, variance[i], peaks[j, : counts[j]], step[i], lowest[i], work, *rows)
+        if count > 0:
+            _polish(epochs, variance[i], min(count, polished), work, *rows)
+            frequency[i] = candidates[i, 0]
+            score[i] = significance(explained[i, 0], b - a, frequencies[i])
+
+
+@_jit
+def _list(epochs, variance, peaks, df, lowest, work, frequency, rank, explained, power):
+    """The candidates of one light curve from the highest rank down; how many they are."""
+    time, found = epochs[0], work[4]
+    apart = SAME / (time[time.size - 1] - time[0])
+    count = 0
+    for i in range(peaks.size):
+        f, height = _climb(peaks[i] * df, epochs, df, work[0])
+        for part in range(1, 3):
+            g = f / part
+            if g < lowest or _listed(g, frequency, count, apart):
+                continue
+            _explain(g, epochs, variance, work)
+            r, _ = _rank(found, time.size)
+            at = count
+            while at > 0 and rank[at - 1] < r:
+                _move(at - 1, at, frequency, rank, explained, power)
+                at -= 1
+            frequency[at], rank[at], power[at] = g, r, TWO * height / variance
+            explained[at] = found
+            count += 1
+    return count
+
+
+@_jit
+def _polish(epochs, variance, count, work, frequency, rank, explained, power):
+    """Move the best `count` candidates to where their own fits explain most, and order them anew."""
+    found = work[4]
+    n = epochs[0].size
+    for i in range(count):
+        f = _summit(frequency[i], explained[i], epochs, variance, work)
+        _explain(f, epochs, variance, work)
+        r, _ = _rank(found, n)
+        p = power[i]
+        at = i
+        while at > 0 and rank[at - 1] < r:
+            _move(at - 1, at, frequency, rank, explained, power)
+            at -= 1
+        frequency[at], rank[at], power[at] = f, r, p
+        explained[at] = found
+
+
+@_jit
+def _summit(f, explained, epochs, variance, work):
+    """Where the harmonics that f's rank is made of explain most: parabolas through fits a fraction of a cycle apart."""
+    time, found = epochs[0], work[4]
+    _, h = _rank(explained, time.size)
+    step = CLOSE / (h * (time[time.size - 1] - time[0]))
+    here = explained[h - 1]
+    for _ in range(PARABOLAS):
+        _explain(f - step, epochs, variance, work)
+        before = found[h - 1]
+        _explain(f + step, epochs, variance, work)
+        after = found[h - 1]
+        bend = before - 2.0 * here + after
+        move = 0.5 * (before - after) / bend if bend < 0.0 else np.copysign(FARTHEST, after - before)
+        move = min(max(move, -FARTHEST), FARTHEST)
+        _explain(f + move * step, epochs, variance, work)
+        if found[h - 1] <= here:
+            break
+        f, here = f + move * step, found[h - 1]
+        if abs(move) < NEAR:
+            break
+    return f
+
+
+@_jit
+def significance(explained, n, frequencies):
+    """−log10 of the chance that noise of any size explains as much at the best of `frequencies`; ≥ 0."""
+    best = 0.0
+    for h in range(1, explained.size + 1):
+        free = 0.5 * (n - 2 * h - 1)
+        if free <= 0.0:
+            break
+        r = min(max(explained[h - 1], 0.0), 1.0 - REST)
+        z = -free * np.log(1.0 - r)
+        tail, term = 1.0, 1.0
+        for j in range(1, h):
+            term *= (free + j - 1) / j * r
+            tail += term
+        looked = frequencies * h * explained.size * np.sqrt(max(z, 1.0))
+        best = max(best, (z - np.log(tail) - np.log(looked)) / np.log(10.0))
+    return best
+
+
+@_jit
+def _move(source, target, frequency, rank, explained, power):
+    frequency[target], rank[target], power[target] = frequency[source], rank[source], power[source]
+    explained[target] = explained[source]
+
+
+@_jit
+def _listed(f, frequency, count, apart):
+    near = False
+    for i in range(count):
+        near |= abs(frequency[i] - f) < apart
+    return near
+
+
+@_jit
+def _rank(explained, n):
+    """The highest rank of 1…H harmonics, and which number has it."""
+    best, harmonics = -np.inf, 1
+    for h in range(1, explained.size + 1):
+        free = n - 2 * h - 1
+        if free < 1 and h > 1:
+            break
+        r = -free * np.log(max(REST, 1.0 - explained[h - 1])) - PENALTY * 2 * h * np.log(n)
+        if r > best:
+            best, harmonics = r, h
+    return best, harmonics
+
+
+@_jit
+def _turn(f, time, cosine, sine):
+    """cos and sin of 2πft, float32: the phase is reduced in float64, then half its angle doubled."""
+    for i in range(time.size):
+        x = f * time[i]
+        r = np.float32(x - np.rint(x))
+        q = r * r
+        s = r * (_SINE[0] + q * (_SINE[1] + q * (_SINE[2] + q * (_SINE[3] + q * (_SINE[4] + q * _SINE[5])))))
+        c = _COSINE[0] + q * (
+            _COSINE[1] + q * (_COSINE[2] + q * (_COSINE[3] + q * (_COSINE[4] + q * _COSINE[5])))
+        )
+        cosine[i] = ONE - TWO * s * s
+        sine[i] = TWO * s * c
+
+
+@_jit
+def _climb(f, epochs, df, waves):
+    """Newton's way from f to the maximum of |Σ product exp(−2πi f t)|², at most df away; frequency and maximum."""
+    time, _, product = epochs
+    n, start, height = time.size, f, 0.0
+    cosine, sine = waves[0, :n], waves[1, :n]
+    scale = np.float32(2.0 / (time[n - 1] - time[0]))
+    for k in range(STEPS + 1):
+        _turn(f, time, cosine, sine)
+        a = b = a1 = b1 = a2 = b2 = ZERO
+        for i in range(n):
+            c, s, x = product[i] * cosine[i], product[i] * sine[i], np.float32(time[i]) * scale
+            a += c
+            b += s
+            a1 += c * x
+            b1 += s * x
+            a2 += c * x * x
+            b2 += s * x * x
+        height = a * a + b * b
+        if k == STEPS:
+            break
+        slope, bend = b * a1 - a * b1, b1 * b1 + a1 * a1 - a * a2 - b * b2
+        limit = 0.5 * df
+        move = -slope / bend / (2.0 * np.pi) * scale if bend < 0.0 else np.copysign(0.5 * limit, slope)
+        f += min(max(move, -limit), limit)
+        f = min(max(f, start - df), start + df)
+    return f, height
+
+
+@_jit
+def _explain(f, epochs, variance, work):
+    """R² of 1…H harmonics of f into work[4]."""
+    waves, sums, normal, solution, found = work
+    time, weight, product = epochs
+    n = time.size
+    cosine, sine, c, s = waves[0, :n], waves[1, :n], waves[2, :n], waves[3, :n]
+    _turn(f, time, cosine, sine)
+    for i in range(n):
+        c[i] = cosine[i]
+        s[i] = sine[i]
+    sums[0, 0], sums[1, 0] = 1.0, 0.0
+    for h in range(1, sums.shape[1]):
+        if h > 1:
+            for i in range(n):
+                x, y = c[i], s[i]
+                c[i] = x * cosine[i] - y * sine[i]
+                s[i] = x * sine[i] + y * cosine[i]
+        a = b = p = q = ZERO
+        if h <= found.size:
+            for i in range(n):
+                a += weight[i] * c[i]
+                b += weight[i] * s[i]
+                p += product[i] * c[i]
+                q += product[i] * s[i]
+            sums[2, h], sums[3, h] = p, q
+        else:
+            for i in range(n):
+                a += weight[i] * c[i]
+                b += weight[i] * s[i]
+        sums[0, h], sums[1, h] = a, b
+    _normal_equations(sums, normal, solution)
+    _nested(normal, solution, variance, found)
+
+
+@_jit
+def _normal_equations(sums, normal, solution):
+    """Weighted covariances of cos and sin of the harmonics (products of two are sums of others), and with the data."""
+    cos, sin, data_cos, data_sin = sums
+    for j in range(1, solution.size // 2 + 1):
+        a, b = 2 * j - 2, 2 * j - 1
+        for k in range(1, j + 1):
+            c, d, more, less = 2 * k - 2, 2 * k - 1, j + k, j - k
+            normal[a, c] = 0.5 * (cos[less] + cos[more]) - cos[j] * cos[k]
+            normal[b, d] = 0.5 * (cos[less] - cos[more]) - sin[j] * sin[k]
+            normal[b, c] = 0.5 * (sin[more] + sin[less]) - sin[j] * cos[k]
+            if k < j:
+                normal[a, d] = 0.5 * (sin[more] - sin[less]) - cos[j] * sin[k]
+        solution[a], solution[b] = data_cos[j], data_sin[j]
+
+
+@_jit
+def _nested(normal, solution, variance, found):
+    """Cholesky's factorisation, column by column; each harmonic's two columns add to what is explained."""
+    total = 0.0
+    for j in range(solution.size):
+        pivot, value = normal[j, j] + RIDGE, solution[j]
+        for k in range(j):
+            pivot -= normal[j, k] * normal[j, k]
+            value -= normal[j, k] * solution[k]
+        scale = 1.0 / np.sqrt(max(pivot, RIDGE))
+        solution[j] = value * scale
+        total += solution[j] * solution[j]
+        for i in range(j + 1, solution.size):
+            x = normal[i, j]
+            for k in range(j):
+                x -= normal[i, k] * normal[j, k]
+            normal[i, j] = x * scale
+        if j % 2 == 1:
+            found[j // 2] = total / variance

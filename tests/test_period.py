@@ -1,0 +1,263 @@
+"""Period search against direct sums and least squares, on light curves made here."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import betaincc
+from scipy.stats import beta
+
+from lightmill.pipeline import period_fit
+from lightmill.pipeline.period import FEWEST, HARMONICS, POLISHED, search
+
+TIMES = {
+    "nights": lambda rng, n: rng.integers(0, 900, n) + rng.uniform(0.2, 0.55, n),
+    "sidereal": lambda rng, n: 0.9972695663 * (rng.integers(0, 900, n) + rng.uniform(0.9, 1.2, n)),
+    "all hours": lambda rng, n: rng.uniform(0, 900, n),
+    "one night": lambda rng, n: rng.uniform(0, 0.4, n),
+    "one season": lambda rng, n: rng.uniform(0, 60, n),
+    "a century": lambda rng, n: rng.integers(0, 36500, n) + rng.uniform(0.1, 0.4, n),
+    "whole days": lambda rng, n: rng.permutation(2000)[:n].astype(float),
+}
+
+
+def star(times: str, n: int, frequency: float, seed: int = 0, noise: float = 0.02, overtone: float = 0.0):
+    """A sine of 0.3 mag with an overtone, at n times; t from the first, mag, magerr."""
+    rng = np.random.default_rng(seed)
+    t = np.sort(TIMES[times](rng, n))
+    t -= t[0]
+    phase = 2 * np.pi * (frequency * t + rng.uniform())
+    magerr = noise * rng.uniform(0.5, 2, n)
+    mag = 16 + 0.3 * np.sin(phase) + overtone * np.sin(2 * phase) + magerr * rng.standard_normal(n)
+    return t, mag, magerr
+
+
+def batch(*stars):
+    t, mag, magerr = (np.concatenate(arrays) for arrays in zip(*stars, strict=True))
+    return t, mag, magerr, np.concatenate([[0], np.cumsum([len(s[0]) for s in stars])])
+
+
+def direct_power(t, mag, magerr, frequency):
+    """Lomb-Scargle's power by its definition, mean removed: the weighted R² of a lone sine as Σ w y exp(…) gives it."""
+    w = magerr**-2 / (magerr**-2).sum()
+    y = mag - (w * mag).sum()
+    wave = np.exp(-2j * np.pi * np.multiply.outer(frequency, t - (t[0] + t[-1]) / 2))
+    return 2 * np.abs((wave * w * y).sum(-1)) ** 2 / (w * y * y).sum()
+
+
+def explained_by_least_squares(t, mag, magerr, frequency, harmonics):
+    """Weighted R² of a constant and harmonics, by `numpy.linalg.lstsq`."""
+    angle = 2 * np.pi * frequency * (t - t.mean())
+    columns = [np.ones_like(t)]
+    for h in range(1, harmonics + 1):
+        columns += [np.cos(h * angle), np.sin(h * angle)]
+    design = np.stack(columns, 1) / magerr[:, None]
+    rest = [
+        ((mag / magerr - design[:, :k] @ np.linalg.lstsq(design[:, :k], mag / magerr)[0]) ** 2).sum()
+        for k in (1, len(columns))
+    ]
+    return 1 - rest[1] / rest[0]
+
+
+@pytest.mark.parametrize("times", [name for name in TIMES if name not in ("one night", "whole days")])
+@pytest.mark.parametrize("frequency", [0.0713, 0.731, 3.317, 11.93, 24.71])
+def test_a_sine_is_found(times, frequency):
+    t, mag, magerr = star(times, 200, frequency)
+    found = search(*batch((t, mag, magerr)))
+    assert found.frequency[0] == pytest.approx(frequency, abs=0.02 / t[-1])
+    assert found.score[0] > 20
+    assert found.candidates[0, 0] == found.frequency[0]
+
+
+def test_a_sine_is_found_in_one_night():
+    t, mag, magerr = star("one night", 200, 11.93, noise=0.005)
+    # whole cycles a day more cannot be told apart where there is one night: there is nothing to alias with either
+    assert search(*batch((t, mag, magerr))).frequency[0] == pytest.approx(11.93, abs=0.02 / t[-1])
+
+
+def test_times_of_whole_days_are_searched_up_to_half_a_cycle_a_day_and_their_aliases():
+    t, mag, magerr = star("whole days", 200, 0.1234)
+    found = search(*batch((t, mag, magerr))).frequency[0]
+    assert (found + 0.5) % 1 - 0.5 == pytest.approx(np.copysign(0.1234, (found + 0.5) % 1 - 0.5), abs=1e-4)
+
+
+@pytest.mark.parametrize("times", TIMES)
+def test_the_highest_peaks_of_the_power_spectrum_are_candidates(times):
+    t, mag, magerr = star(times, 60, 4.37, noise=0.3)
+    found = search(*batch((t, mag, magerr)))
+    grid = (
+        np.arange(1 / t[-1], 25, 0.05 / t[-1]) if times != "a century" else 4.37 + np.arange(-400, 401) * 1e-6
+    )
+    # two of 20 peaks or more are as high to the gridding's error, 1e-3: the highest is among those that are judged
+    assert np.nanmax(found.power[0]) >= 0.998 * direct_power(t, mag, magerr, grid).max()
+    # the power told is the peak's: that of the candidate, or of twice its frequency; those that were moved to where
+    # several harmonics fit best are at its foot
+    rest = found.candidates[0, POLISHED:][np.isfinite(found.candidates[0, POLISHED:])]
+    here = np.stack([direct_power(t, mag, magerr, k * rest) for k in (1, 2)])
+    assert np.abs(here - found.power[0, POLISHED : POLISHED + len(rest)]).min(0).max(initial=0) < 1e-5
+
+
+@pytest.mark.parametrize("n", [FEWEST, 25, 64, 300, 1000])
+def test_what_harmonics_explain_is_that_of_least_squares(n):
+    t, mag, magerr = star("nights", n, 1.87, overtone=0.15)
+    found = search(*batch((t, mag, magerr)))
+    for c in range(0, 40, 7):
+        if not np.isfinite(found.candidates[0, c]):
+            continue
+        for h in (1, 2, HARMONICS):
+            if 2 * h + 1 > n - 10:
+                continue
+            # the first candidate was refined after its fit: it explains no less
+            least = explained_by_least_squares(t, mag, magerr, found.candidates[0, c], h)
+            # the ridge costs up to 2e-4 of what is explained, more where epochs leave the phase uncovered
+            assert found.explained[0, c, h - 1] == pytest.approx(least, abs=4e-3 if c else 2e-2)
+
+
+def test_refined_beyond_the_grid():
+    """The error of a frequency is (√6/π) σ / (A T √n) (Montgomery & O'Donoghue 1999): far below the grid's step."""
+    stars = [star("nights", 400, 3.1 + 0.0123 * k, seed=k, noise=0.01) for k in range(40)]
+    found = search(*batch(*stars)).frequency
+    error = (found - 3.1 - 0.0123 * np.arange(40)) * 900
+    expected = np.sqrt(6) / np.pi * 0.01 / 0.3 / np.sqrt(400)
+    assert np.sqrt((error**2).mean()) < 2 * expected
+    assert np.abs(error).max() < 6 * expected
+
+
+def test_an_eclipsing_binary_has_half_the_frequency_of_its_highest_peak():
+    rng = np.random.default_rng(3)
+    t = np.sort(rng.integers(0, 1500, 400) + rng.uniform(0.2, 0.5, 400))
+    phase = (t - t[0]) * 0.31741 % 1
+    eclipses = 0.6 * np.exp(-0.5 * ((phase - 0.25) / 0.03) ** 2) + 0.3 * np.exp(
+        -0.5 * ((phase - 0.75) / 0.03) ** 2
+    )
+    mag = 15 + eclipses + 0.01 * rng.standard_normal(400)
+    found = search(*batch((t - t[0], mag, np.full(400, 0.01))))
+    assert found.frequency[0] == pytest.approx(0.31741, rel=1e-4)
+
+
+def test_score_is_a_false_alarm_probability_of_noise():
+    """Shuffled noise: the chance of a score above s must be at most 10^−s, and not far below it."""
+    rng = np.random.default_rng(5)
+    stars = [
+        (t, rng.standard_normal(len(t)), np.ones(len(t)))
+        for t, *_ in (star("nights", 120, 1, k) for k in range(1500))
+    ]
+    score = search(*batch(*stars), fmax=10.0).score
+    assert np.isfinite(score).all()
+    assert (score >= 0).all()
+    assert (score > 1).mean() < 0.1
+    assert (score > 2).mean() < 0.012
+    assert (score > 1).mean() > 0.005
+
+
+@given(st.integers(1, HARMONICS), st.integers(20, 400), st.floats(0.001, 0.9))
+def test_the_tail_of_one_frequency_is_that_of_the_beta_distribution(h, n, r):
+    explained = np.zeros(HARMONICS)
+    explained[h - 1] = r
+    free = (n - 2 * h - 1) / 2
+    z = -free * np.log1p(-r)
+    expected = -np.log10(
+        np.maximum(betaincc(h, free, r), 1e-300) * 1e3 * h * HARMONICS * np.sqrt(max(z, 1.0))
+    )
+    if betaincc(h, free, r) > 1e-290:
+        assert period_fit.significance(explained, n, 1e3) == pytest.approx(max(expected, 0.0), abs=1e-6)
+
+
+def test_beta_is_the_distribution_of_what_noise_explains():
+    rng = np.random.default_rng(0)
+    t = np.sort(rng.uniform(0, 10, 40))
+    r = [explained_by_least_squares(t, rng.standard_normal(40), np.ones(40), 0.77, 2) for _ in range(2000)]
+    for q in (0.1, 0.5, 0.9):
+        assert np.quantile(r, q) == pytest.approx(beta(2, (40 - 5) / 2).ppf(q), rel=0.08)
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    """Light curves of all kinds and lengths, one of them without any variance, one empty, one too short."""
+    stars = [star(name, 30 + 17 * k, 0.3 + k, seed=k) for k, name in enumerate(TIMES) for _ in range(2)]
+    t, mag, magerr = star("nights", 50, 1.0)
+    stars += [
+        (t, np.full(50, 15.25), magerr),
+        tuple(np.empty(0) for _ in range(3)),
+        (t[:5], mag[:5], magerr[:5]),
+    ]
+    return stars
+
+
+def test_what_cannot_be_searched_is_nan(mixed):
+    found = search(*batch(*mixed))
+    assert np.isnan(found.frequency[-3:]).all()
+    assert np.isnan(found.score[-3:]).all()
+    assert np.isfinite(found.frequency[:-3]).all()
+    assert np.isfinite(found.score[:-3]).all()
+    assert not (np.diff(found.rank[:-3], axis=1) > 0).any()
+
+
+def test_neighbours_in_the_batch_change_nothing(mixed):
+    whole = search(*batch(*mixed))
+    for order in (np.arange(len(mixed))[::-1], np.random.default_rng(0).permutation(len(mixed))):
+        again = search(*batch(*[mixed[i] for i in order]))
+        for name in ("frequency", "score", "candidates", "rank", "explained", "power"):
+            np.testing.assert_array_equal(getattr(again, name), getattr(whole, name)[order])
+    alone = search(*batch(mixed[3]))
+    np.testing.assert_array_equal(alone.candidates[0], whole.candidates[3])
+
+
+def test_views_and_widths(mixed):
+    t, mag, magerr, offsets = batch(*mixed)
+    whole = search(t, mag.astype(np.float32).astype(np.float64), magerr, offsets)
+    for array in (t, mag, magerr, offsets):
+        array.flags.writeable = False
+    twice = np.repeat(t, 2)[::2]
+    again = search(twice, mag.astype(np.float32), magerr, offsets.astype(np.int32))
+    np.testing.assert_array_equal(again.candidates, whole.candidates)
+    shifted = search(
+        np.append(-1.0, t), np.append(0, mag.astype(np.float32)), np.append(1, magerr), offsets + 1
+    )
+    np.testing.assert_array_equal(shifted.candidates, whole.candidates)
+
+
+@given(st.floats(-30, 30), st.floats(0.1, 10), st.integers(0, 5))
+def test_a_shift_or_a_scale_of_the_magnitudes_changes_no_period(shift, scale, seed):
+    t, mag, magerr = star("nights", 60, 2.2, seed=seed, noise=0.1)
+    here = search(*batch((t, mag, magerr), (t, scale * mag + shift, scale * magerr)))
+    assert here.frequency[1] == pytest.approx(here.frequency[0], abs=1e-3 / t[-1])
+    assert here.score[1] == pytest.approx(here.score[0], rel=1e-3)
+
+
+def test_a_baseline_that_no_grid_can_hold_is_not_searched():
+    t, mag, magerr = star("nights", 60, 2.2)
+    far = t.copy()
+    far[-1] = 1e12
+    found = search(*batch((far, mag, magerr), (t, mag, magerr)))
+    assert np.isnan(found.frequency[0])
+    assert found.frequency[1] == pytest.approx(2.2, abs=1e-3)
+
+
+def test_an_empty_batch():
+    found = search(np.empty(0), np.empty(0), np.empty(0), np.array([0]))
+    assert found.frequency.shape == (0,)
+    assert found.candidates.shape == (0, 40)
+    assert found.explained.shape == (0, 40, HARMONICS)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mag": np.zeros(3)}, r"mag has 3 epochs, t has 60"),
+        ({"offsets": np.array([0, 60, 30])}, r"offsets must not decrease, got 60 before 30 at 1"),
+        ({"offsets": np.array([0, 61])}, r"offsets must lie in 0…60"),
+        ({"fmin": 0.0}, r"0 < fmin < fmax.*got fmin 0\.0"),
+        ({"fmax": float("nan")}, r"got fmin 0\.0005, fmax nan"),
+        ({"fmin": 30.0}, r"got fmin 30\.0, fmax 25\.0"),
+        ({"oversampling": 0.5}, r"oversampling 0\.5"),
+        ({"candidates": 0}, r"candidates 0"),
+    ],
+)
+def test_bad_arguments_are_named_with_their_values(change, message):
+    t, mag, magerr = star("nights", 60, 2.2)
+    arguments = {"t": t, "mag": mag, "magerr": magerr, "offsets": np.array([0, 60])} | change
+    with pytest.raises(ValueError, match=message):
+        search(**arguments)
