@@ -1,8 +1,8 @@
 """Statistics of light curves for the gate: one Numba pass over the flat arrays, everything that is cheap.
 
 Definitions follow Richards+2011 (ApJ 733, 10), Sokolovsky+2017 (MNRAS 464, 274) and, where they have the
-thing, the package `light-curve`. Which of them a gate looks at is the bundle's choice: `mean`, `n` and `baseline` are a
-survey's fingerprint, and are here for the catalogue's rows.
+thing, the package `light-curve`; tests/test_peers.py says where we part from it. Which of them a gate looks at is the
+bundle's choice: `mean`, `median`, `n` and `baseline` are a survey's fingerprint, and are here for the catalogue's rows.
 """
 
 from __future__ import annotations
@@ -47,6 +47,9 @@ STATISTICS: tuple[str, ...] = (
     "brighter_3sigma",  #: fraction brighter than the median by more than 3σ
     "fainter_3sigma",  #: fraction fainter than the median by more than 3σ
     "nightly",  #: weighted autocorrelation at lags below 1 d: Σ δ_i δ_{i+1} / Σ (δ_i² + δ_{i+1}²)/2 over such pairs
+    "median",  #: [mag]
+    "inverse_eta",  #: 1 / eta, 0 for eta = 0: large for what changes slowly
+    "weighted_std_over_err",  #: standard deviation with weights 1/σ² (unbiased), over magerr_median
 )
 
 
@@ -66,11 +69,23 @@ def statistics(t: np.ndarray, mag: np.ndarray, magerr: np.ndarray, offsets: np.n
     Returns
     -------
     (n, len(STATISTICS)) float64; finite. A light curve of fewer than 3 epochs has n, baseline and mean; the rest is 0.
+
+    Raises
+    ------
+    ValueError
+        if lengths differ, or offsets decrease or leave the arrays.
+
+    Examples
+    --------
+    >>> t, mag, magerr = np.arange(4.0), np.array([17.0, 17.5, 17.0, 18.0]), np.full(4, 0.5)
+    >>> row = statistics(t, mag, magerr, np.array([0, 4]))[0]
+    >>> [float(row[index_of(name)]) for name in ("n", "mean", "median", "mad")]
+    [4.0, 17.375, 17.25, 0.25]
     """
     offsets, t, mag, magerr = ragged(offsets, t=t, mag=mag, magerr=magerr)
     out = np.zeros((len(offsets) - 1, len(STATISTICS)))
     longest = int(np.diff(offsets).max(initial=1))
-    scratch = tuple(np.empty(longest) for _ in range(3))
+    scratch = tuple(np.empty(longest) for _ in range(4))
     _statistics(t, mag, magerr, offsets, out, scratch, np.empty(longest, np.int64), *radix.workspace(longest))
     return out
 
@@ -84,40 +99,43 @@ _jit = njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "c
 
 @_jit
 def _statistics(t, mag, magerr, offsets, out, scratch, order, keys, first, counters):
-    ordered, residual, weight = scratch
     for i in range(offsets.size - 1):
         a, b = offsets[i], offsets[i + 1]
         n, row = b - a, out[i]
         if n == 0:
             continue
         x, m, e = t[a:b], mag[a:b], magerr[a:b]
+        ordered, inverse, residual = scratch[0][:n], scratch[1][:n], scratch[2][:n]
         row[0], row[1] = n, x[n - 1] - x[0]
-        mean, flat, err2 = _means(m, e, weight[:n])
+        mean, flat, err2 = _means(m, e, inverse)
         row[2] = mean
         if n < 3:
             continue
-        radix.sort_into(e, ordered[:n], order, keys, first, counters)
-        row[8] = _median(ordered[:n])
-        radix.sort_into(m, ordered[:n], order, keys, first, counters)
+        row[8] = radix.median_of_positive(e)
+        radix.sort_into(m, ordered, order, keys, first, counters)
         # rounding may put a mean outside the range: equal magnitudes must have no variance at all
         mean, flat = min(max(mean, ordered[0]), ordered[n - 1]), min(max(flat, ordered[0]), ordered[n - 1])
         row[2] = mean
-        median = _order_statistics(ordered[:n], row)
-        row[3] = mean - median
+        median = _order_statistics(ordered, row)
+        row[3], row[31] = mean - median, median
         _moments(m, flat, err2 / n, row)
-        _scatter(x, m, e, mean, median, weight[:n], residual[:n], row)
-        _successive(x, m, e, residual[:n], row)
+        _scatter(m, inverse, mean, residual, row)
+        _trend(x, m, mean, inverse, row)
+        _counts(m, e, mean, median, row)
+        _successive(x, m, e, residual, row)
+        _steepest(x, m, e, scratch[3][: n - 1], row)
 
 
 @_jit
-def _means(m, e, weight):
-    """Weighted mean, plain mean and Σσ²; the weights 1/σ² go into `weight`."""
+def _means(m, e, inverse):
+    """Weighted mean, plain mean and Σσ²; 1/σ goes into `inverse`."""
     weights, weighted, plain, err2 = 0.0, 0.0, 0.0, 0.0
     for i in range(m.size):
-        weight[i] = 1.0 / (e[i] * e[i])
+        inverse[i] = 1.0 / e[i]
     for i in range(m.size):
-        weights += weight[i]
-        weighted += weight[i] * m[i]
+        weight = inverse[i] * inverse[i]
+        weights += weight
+        weighted += weight * m[i]
         plain += m[i]
         err2 += e[i] * e[i]
     return weighted / weights, plain / m.size, err2
@@ -138,19 +156,28 @@ def _quantile(ordered, q):
 
 @_jit
 def _mad(ordered, median):
-    """Median of |x − median|: the two sides of the median, each ordered already, are merged up to the middle."""
+    """Median of |x − median|."""
     n = ordered.size
-    right = n // 2
-    left = right - 1
-    before = here = 0.0
-    for _ in range(n // 2 + 1):
-        below = median - ordered[left] if left >= 0 else np.inf
-        above = ordered[right] - median if right < n else np.inf
-        before = here
-        here = min(below, above)
-        left -= below <= above
-        right += below > above
-    return here if n % 2 else 0.5 * (before + here)
+    upper = _distance(ordered, median, n // 2)
+    return upper if n % 2 else 0.5 * (_distance(ordered, median, n // 2 - 1) + upper)
+
+
+@_jit
+def _distance(ordered, center, k):
+    """Distance of the k-th nearest to the center, counted from 0.
+
+    The k + 1 nearest are neighbours: of all windows of so many, the one whose farther end is nearest. The right end
+    is the farther one from the window `start` on, which halving finds.
+    """
+    start, stop = 0, ordered.size - 1 - k
+    while start < stop:
+        half = (start + stop) // 2
+        if center - ordered[half] <= ordered[half + k] - center:
+            stop = half
+        else:
+            start = half + 1
+    distance = max(center - ordered[start], ordered[start + k] - center)
+    return min(distance, center - ordered[start - 1]) if start > 0 else distance
 
 
 @_jit
@@ -199,24 +226,49 @@ def _moments(m, flat, mean_err2, row):
 
 
 @_jit
-def _scatter(t, m, e, mean, median, weight, residual, row):
-    """Scatter in units of the errors, runs, trend and outliers; (m − mean)/σ goes into `residual`."""
+def _scatter(m, inverse, mean, residual, row):
+    """Scatter in units of the errors; (m − mean)/σ goes into `residual`."""
     n = m.size
-    t_sum, weights, chi2, size = 0.0, 0.0, 0.0, 0.0
+    weights, weights2, chi2, size = 0.0, 0.0, 0.0, 0.0
     for i in range(n):
-        residual[i] = (m[i] - mean) / e[i]
+        residual[i] = (m[i] - mean) * inverse[i]
     for i in range(n):
+        weight = inverse[i] * inverse[i]
         chi2 += residual[i] * residual[i]
         size += abs(residual[i])
-        t_sum += weight[i] * t[i]
-        weights += weight[i]
-    t_mean, t2, tm = t_sum / weights, 0.0, 0.0
+        weights += weight
+        weights2 += weight * weight
+    row[11] = chi2 / (n - 1)
+    row[16] = size / np.sqrt(n * chi2) if chi2 > 0.0 else 0.0
+    # 0 where one epoch has all the weight that a float can tell
+    freedom = weights - weights2 / weights
+    row[33] = np.sqrt(chi2 / freedom) / row[8] if freedom > 0.0 else 0.0
+
+
+@_jit
+def _trend(t, m, mean, inverse, row):
+    """Slope of the weighted straight line over its error."""
+    weights, weighted, t2, tm = 0.0, 0.0, 0.0, 0.0
+    for i in range(m.size):
+        weight = inverse[i] * inverse[i]
+        weights += weight
+        weighted += weight * t[i]
+    t_mean = weighted / weights
+    for i in range(m.size):
+        weight, dt = inverse[i] * inverse[i], t[i] - t_mean
+        t2 += weight * dt * dt
+        tm += weight * dt * (m[i] - mean)
+    row[25] = tm / np.sqrt(t2) if t2 > 0.0 else 0.0
+
+
+@_jit
+def _counts(m, e, mean, median, row):
+    """Outliers, and the longest run on one side of the mean."""
+    n = m.size
     far = 5.0 * 1.4826 * row[5]
     outliers, brighter, fainter = 0, 0, 0
     for i in range(n):
-        dt, x = t[i] - t_mean, m[i] - median
-        t2 += weight[i] * dt * dt
-        tm += weight[i] * dt * (m[i] - mean)
+        x = m[i] - median
         outliers += abs(x) > far
         brighter += x < -3.0 * e[i]
         fainter += x > 3.0 * e[i]
@@ -226,34 +278,40 @@ def _scatter(t, m, e, mean, median, weight, residual, row):
         run = run * (above == side) + 1
         side = above
         longest = max(longest, run)
-    row[11] = chi2 / (n - 1)
-    row[16] = size / np.sqrt(n * chi2) if chi2 > 0.0 else 0.0
     row[24] = longest / n
-    row[25] = tm / np.sqrt(t2) if t2 > 0.0 else 0.0
     row[26], row[28], row[29] = outliers / n, brighter / n, fainter / n
 
 
 @_jit
 def _successive(t, m, e, residual, row):
-    """What successive epochs tell: von Neumann's η, Stetson's J, the steepest step, the correlation within a night."""
+    """What successive epochs tell: von Neumann's η, Stetson's J, the correlation within a night."""
     n = m.size
-    steps, weighted, slope = 0.0, 0.0, 0.0
-    near, root, product, square = 0, 0.0, 0.0, 0.0
+    steps, weighted, near = 0.0, 0.0, 0
+    root, product, square = 0.0, 0.0, 0.0
     for i in range(n - 1):
-        dm, dt = m[i + 1] - m[i], t[i + 1] - t[i]
-        variance = e[i] * e[i] + e[i + 1] * e[i + 1]
+        dm = m[i + 1] - m[i]
         steps += dm * dm
-        weighted += dm * dm / variance
-        slope = max(slope, abs(dm) / dt if dm * dm > 9.0 * variance and dt > 0.0 else 0.0)
+        weighted += dm * dm / (e[i] * e[i] + e[i + 1] * e[i + 1])
         p = residual[i] * residual[i + 1]
-        within = dt < 1.0
+        within = t[i + 1] - t[i] < 1.0
         near += within
         root += np.copysign(np.sqrt(abs(p)), p) if within else 0.0
         product += p if within else 0.0
         square += 0.5 * (residual[i] * residual[i] + residual[i + 1] * residual[i + 1]) if within else 0.0
-    row[13] = steps / ((n - 1) * row[4] * row[4]) if row[4] > 0.0 else 0.0
+    variance = row[4] * row[4]
+    row[13] = steps / ((n - 1) * variance) if variance > 0.0 else 0.0
+    row[32] = (n - 1) * variance / steps if steps > 0.0 else 0.0
     row[14] = weighted / (n - 1) / row[11] if row[11] > 0.0 else 0.0
     # Stetson's δ is √(n/(n−1)) times the residual
     row[15] = np.sqrt(n / (n - 1.0)) * root / near if near > 0 else 0.0
-    row[23] = np.log10(1.0 + slope)
     row[30] = product / square if square > 0.0 else 0.0
+
+
+@_jit
+def _steepest(t, m, e, slope, row):
+    """The steepest step; the slopes go into `slope`."""
+    for i in range(slope.size):
+        dm, dt = m[i + 1] - m[i], t[i + 1] - t[i]
+        certain = dm * dm > 9.0 * (e[i] * e[i] + e[i + 1] * e[i + 1]) and dt > 0.0
+        slope[i] = abs(dm) / dt if certain else 0.0
+    row[23] = np.log10(1.0 + radix.extremes(slope)[1])

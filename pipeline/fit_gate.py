@@ -22,7 +22,7 @@ from lightmill.pipeline.features import STATISTICS, index_of
 
 __all__ = ["GATE_COLUMNS", "PRIOR_VARIABLE", "GateFit", "fit_gate"]
 
-NUISANCE = ("baseline", "mean", "magerr_median")
+NUISANCE = ("baseline", "mean", "median", "magerr_median")
 """Statistics that the gate does not get: they say how a star was observed or how bright it is, not that it varies."""
 
 GATE_COLUMNS: tuple[str, ...] = tuple(name for name in STATISTICS if name not in NUISANCE)
@@ -168,7 +168,7 @@ def _controls(
     """Areas under the curve that should be ½: by how a star was observed alone, and with labels that mean nothing."""
     found = {}
     alone = {f"{name} alone": [index_of(name)] for name in ("n", *NUISANCE)}
-    for name, own in (alone | {"these four together": [index_of(one) for one in ("n", *NUISANCE)]}).items():
+    for name, own in (alone | {"these together": [index_of(one) for one in ("n", *NUISANCE)]}).items():
         fitted = trees.fit(
             np.concatenate([variable[:, own], constant[:, own]]),
             np.repeat([True, False], [len(variable), len(constant)]),

@@ -63,6 +63,9 @@ def oracle(t, m, e) -> dict[str, float]:
         "brighter_3sigma": np.mean(m - median < -3 * e),
         "fainter_3sigma": np.mean(m - median > 3 * e),
         "nightly": np.sum(products) / np.sum(squares) if near.any() else 0,
+        "median": median,
+        "inverse_eta": ((n - 1) * std**2) / np.sum(dm**2),
+        "weighted_std_over_err": math.sqrt(np.cov(m, aweights=e**-2.0)) / err,
     }  # fmt: skip
 
 
@@ -108,10 +111,10 @@ def table() -> np.ndarray:
 
 
 def test_one_column_a_name(table):
-    assert table.shape == (len(CURVES), 31)
+    assert table.shape == (len(CURVES), 34)
     assert table.dtype == np.float64
-    assert len(set(STATISTICS)) == 31
-    assert [index_of(name) for name in STATISTICS] == list(range(31))
+    assert len(set(STATISTICS)) == 34
+    assert [index_of(name) for name in STATISTICS] == list(range(34))
     assert set(oracle(*CURVES[3])) == set(STATISTICS)
 
 
@@ -129,6 +132,7 @@ PEERS = {
     "n": light_curve.ObservationCount(),
     "baseline": light_curve.Duration(),
     "mean": light_curve.WeightedMean(),
+    "median": light_curve.Median(),
     "std": light_curve.StandardDeviation(),
     "mad": light_curve.MedianAbsoluteDeviation(),
     "reduced_chi2": light_curve.ReducedChi2(),
@@ -145,6 +149,13 @@ def test_against_light_curve(table, name):
         if len(t) > 3:  # its kurtosis needs 4
             # it sums in one pass where we take two: (m/std)² ≈ 1e6 ulps
             np.testing.assert_allclose(row[index_of(name)], PEERS[name](t, m, e)[0], rtol=1e-9, atol=1e-9)
+
+
+def test_trend_is_the_slope_of_light_curve_over_its_error(table):
+    peer = light_curve.LinearFit()
+    for row, (t, m, e) in zip(table, CURVES, strict=True):
+        slope, error, _ = peer(t, m, e)
+        np.testing.assert_allclose(row[index_of("trend_sigma")], slope / error, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize(("name", "p"), [("iqr", 0.25), ("amplitude", 0.05)])
@@ -168,7 +179,7 @@ def test_short_light_curves_have_n_baseline_and_mean(n):
 
 
 def test_no_light_curves():
-    assert statistics(*batch([])).shape == (0, 31)
+    assert statistics(*batch([])).shape == (0, 34)
 
 
 @pytest.mark.parametrize("value", [0.0, 16.1, -3.3, 17.123456789])
@@ -177,9 +188,9 @@ def test_equal_magnitudes_have_no_variance(value, n):
     """Also where their mean is rounded to something else."""
     t, _, e = curve("noise", n, n)
     row = dict(zip(STATISTICS, statistics(*batch([(t, np.full(n, value), e)]))[0], strict=True))
-    assert row["mean"] == value
+    assert row["mean"] == row["median"] == value
     assert row["longest_run"] == 1
-    zero = set(STATISTICS) - {"n", "baseline", "mean", "magerr_median", "longest_run"}
+    zero = set(STATISTICS) - {"n", "baseline", "mean", "median", "magerr_median", "longest_run"}
     assert {name for name in zero if row[name] != 0} == set()
 
 
@@ -204,6 +215,29 @@ def arrays(drawn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.sort(drawn[0]) / 500, np.array(drawn[1]), np.array(drawn[2])
 
 
+# any finite float32, and errors of twelve decades; in float64, for its products
+wild = st.integers(3, 60).flatmap(
+    lambda n: st.tuples(
+        st.lists(st.integers(0, 10**6), min_size=n, max_size=n, unique=True),
+        st.lists(
+            st.floats(allow_nan=False, allow_infinity=False, width=32, allow_subnormal=False),
+            min_size=n,
+            max_size=n,
+        ),
+        st.lists(st.floats(1e-6, 1e6), min_size=n, max_size=n),
+    )
+)
+
+# in 1024ths, so that differences and sums with whole numbers are exact
+lattice = st.integers(3, 60).flatmap(
+    lambda n: st.tuples(
+        st.lists(st.integers(0, 10**6), min_size=n, max_size=n, unique=True),
+        st.lists(st.integers(-8192, 8192).map(lambda k: k / 1024), min_size=n, max_size=n),
+        st.lists(st.floats(0.01, 1), min_size=n, max_size=n),
+    )
+)
+
+
 @given(numbers)
 def test_finite_and_within_their_ranges(drawn):
     row = statistics(*batch([arrays(drawn)]))[0]
@@ -218,6 +252,25 @@ def test_finite_and_within_their_ranges(drawn):
     assert min(drawn[1]) <= found["mean"] <= max(drawn[1])
 
 
+@given(wild)
+def test_finite_whatever_the_magnitudes(drawn):
+    assert np.isfinite(statistics(*batch([arrays(drawn)]))).all()
+
+
+@pytest.mark.parametrize("n", [3, 4, 20, 300])
+@pytest.mark.parametrize("outlier", [1e3, -1e3, 1e6, -1e30])
+@pytest.mark.parametrize("scatter", [0.0, 0.02])
+def test_finite_with_a_huge_outlier(n, outlier, scatter):
+    t, _, e = curve("noise", n, n)
+    m = np.random.default_rng(n).normal(17, scatter, n)
+    m[n // 2] += outlier
+    row = dict(zip(STATISTICS, statistics(*batch([(t, m, e)]))[0], strict=True))
+    assert np.isfinite(list(row.values())).all()
+    if n > 4 and scatter:
+        assert row["outliers"] == 1 / n
+        assert row["outlier_size"] > 1e4
+
+
 @given(numbers, numbers)
 def test_a_batch_is_its_light_curves(one, two):
     one, two = arrays(one), arrays(two)
@@ -225,6 +278,72 @@ def test_a_batch_is_its_light_curves(one, two):
     alone = np.concatenate([statistics(*batch([c])) for c in (one, two)])
     np.testing.assert_array_equal(together[:2], alone)
     np.testing.assert_array_equal(together[2], alone[0])
+
+
+@given(st.lists(numbers, min_size=2, max_size=6), st.randoms(use_true_random=False))
+def test_order_of_light_curves(drawn, random):
+    curves = [arrays(one) for one in drawn]
+    order = random.sample(range(len(curves)), len(curves))
+    shuffled = statistics(*batch([curves[k] for k in order]))
+    np.testing.assert_array_equal(shuffled, statistics(*batch(curves))[order])
+
+
+@pytest.mark.parametrize("n", [3, 16, 60, 161, 300])
+def test_where_in_memory_does_not_matter(n):
+    """To the last bit: vector lanes begin elsewhere, the sums stay the same."""
+    one = curve("wave", n, n)
+    expected = statistics(*batch([one]))
+    for places in ((1, 2, 3), (8, 5, 0), (4, 4, 4)):
+        buffers = [np.full(n + 16, np.nan) for _ in one]
+        moved = [buffer[k : k + n] for buffer, k in zip(buffers, places, strict=True)]
+        for values, view in zip(one, moved, strict=True):
+            view[:] = values
+        np.testing.assert_array_equal(statistics(*moved, np.array([0, n])), expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, ">f4", ">f8", np.float16])
+def test_any_width_is_the_same_numbers_cast(dtype):
+    columns = [values.astype(dtype) for values in batch(CURVES)[:3]]
+    offsets = batch(CURVES)[3]
+    cast = [values.astype(np.float64) for values in columns]
+    np.testing.assert_array_equal(statistics(*columns, offsets.astype(np.int32)), statistics(*cast, offsets))
+
+
+BY_LEVEL = {"mean", "median"}
+IN_MAG = {"mean", "median", "mean_minus_median", "std", "mad", "iqr", "amplitude", "magerr_median"}
+
+
+@given(lattice, st.integers(-30, 30))
+def test_a_constant_shifts_mean_and_median_only(drawn, constant):
+    t, m, e = arrays(drawn)
+    one, two = (
+        dict(zip(STATISTICS, row, strict=True))
+        for row in statistics(*batch([(t, m, e), (t, m + constant, e)]))
+    )
+    # what lies on the mean may fall to either of its sides
+    for name in set(STATISTICS) - {"longest_run"}:
+        expected = one[name] + constant * (name in BY_LEVEL)
+        # residuals of up to 10³ are known to 10⁻¹² then, and J takes the root of the product of two
+        assert two[name] == pytest.approx(expected, rel=1e-7, abs=1e-4 if name == "stetson_j" else 1e-7), name
+
+
+@given(numbers, st.sampled_from([0.25, 2.0, 1024.0]))
+def test_another_unit_of_magnitude(drawn, factor):
+    """A power of two scales every step exactly."""
+    t, m, e = arrays(drawn)
+    one, two = statistics(*batch([(t, m, e), (t, m * factor, e * factor)]))
+    for k, name in enumerate(STATISTICS):
+        if name == "max_slope":
+            assert 10 ** two[k] - 1 == pytest.approx((10 ** one[k] - 1) * factor)
+        else:
+            assert two[k] == one[k] * (factor if name in IN_MAG else 1), name
+
+
+@given(numbers)
+def test_inverse_of_eta(drawn):
+    found = dict(zip(STATISTICS, statistics(*batch([arrays(drawn)]))[0], strict=True))
+    assert found["eta"] * found["inverse_eta"] == pytest.approx(1 if found["std"] > 0 else 0)
+    assert found["mean"] - found["median"] == found["mean_minus_median"]
 
 
 def test_brighter_is_the_mirror_of_fainter():
@@ -243,13 +362,32 @@ def test_brighter_is_the_mirror_of_fainter():
 def test_views_and_slices(table):
     t, m, e, offsets = batch(CURVES)
     wide = np.stack([t, m, e], axis=1)
+    wide.flags.writeable = False
     np.testing.assert_array_equal(statistics(wide[:, 0], wide[:, 1], wide[:, 2], offsets), table)
+    backwards = [values[::-1].copy()[::-1] for values in (t, m, e)]
+    np.testing.assert_array_equal(statistics(*backwards, offsets), table)
     np.testing.assert_array_equal(statistics(t, m, e, offsets[5:9]), table[5:8])
+
+
+def test_what_is_read_is_not_changed():
+    columns = [np.array(values) for values in batch(CURVES)]
+    before = [values.copy() for values in columns]
+    statistics(*columns)
+    for values, copy in zip(columns, before, strict=True):
+        np.testing.assert_array_equal(values, copy)
 
 
 def test_what_is_refused():
     t, m, e, offsets = batch(CURVES[:2])
-    with pytest.raises(ValueError, match="magerr has"):
-        statistics(t, m, e[:-1], offsets)
-    with pytest.raises(ValueError, match="offsets must lie in"):
-        statistics(t, m, e, offsets + 1)
+    a, b = (int(x) for x in offsets[1:])
+    for arguments, message in (
+        ((t, m[:-1], e, offsets), f"mag has {len(m) - 1} epochs, t has {len(t)}"),
+        ((t, m, e[:-1], offsets), f"magerr has {len(e) - 1} epochs, t has {len(t)}"),
+        ((t, m, e, offsets + 1), f"offsets must lie in 0…{len(t)}"),
+        ((t, m, e, np.array([0, b, a])), f"offsets must not decrease, got {b} before {a}"),
+        ((t, m, e, np.array([], np.int64)), "offsets must be a vector of n \\+ 1 integers"),
+        ((t, m, e, offsets.astype(float)), "offsets must be a vector of n \\+ 1 integers"),
+        ((t[:, None], m, e, offsets), "t must be a vector"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            statistics(*arguments)

@@ -115,7 +115,7 @@ def test_training_with_a_gate(tmp_path: Path):
         "baseline alone",
         "mean alone",
         "magerr_median alone",
-        "these four together",
+        "these together",
         "shuffled labels",
     }
     bundle = load(tmp_path / "ztf-dr")
