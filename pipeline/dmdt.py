@@ -4,24 +4,41 @@ For a light curve with epochs sorted in time, every pair i < j gives dt = t_j �
 counts the pairs in the cells of a grid, exactly as `numpy.histogram2d` on float64 differences does: bins are half
 open, the last one is closed.
 
-`counts_reference` says it slowly; `dmdt_kernel` tells how it is done fast.
+`counts_reference` says it slowly; `dmdt_kernel` tells how it is done fast, `dmdt_cuda` how on a GPU. `dmdt_images` is
+what a network is given: the same counts, normalised, in a buffer of the caller's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from lightmill.pipeline import dmdt_kernel
 from lightmill.pipeline.ragged import ragged
 
-__all__ = ["GRIDS", "NORMALISATIONS", "Grid", "counts_reference", "dmdt_counts", "normalise"]
+__all__ = [
+    "GRIDS",
+    "NORMALISATIONS",
+    "Grid",
+    "Search",
+    "check_threads",
+    "counts_reference",
+    "dmdt_counts",
+    "dmdt_images",
+    "normalise",
+    "search",
+    "side_by_side",
+]
 
 TABLE_CELLS = 4096  #: of the dm table: fits the first-level cache
 NO_TABLES = (np.zeros(1, np.uint8), np.int64(0), np.zeros(1, np.uint8), 0.0)
 NORMALISATIONS = ("count", "max", "l2", "paper")
+SCRATCH = 2**18  #: bytes of counts that a thread keeps before it scales them: fits the second-level cache
+RUNS = 8  #: a thread: enough that the last ones to finish leave little to wait for
 
 
 @dataclass(frozen=True)
@@ -66,6 +83,8 @@ def dmdt_counts(
     offsets: np.ndarray,
     dt_edges: Sequence[float] | np.ndarray,
     dm_edges: Sequence[float] | np.ndarray,
+    *,
+    threads: int = 1,
 ) -> np.ndarray:
     """Count pairs in the cells of a dm-dt grid, for every light curve of a ragged batch.
 
@@ -76,6 +95,7 @@ def dmdt_counts(
     t, mag : (N,) float32 or float64 [d, mag]; read-only and strided views are accepted
     offsets : (n + 1,) integer; light curve i owns the epochs offsets[i]:offsets[i + 1]
     dt_edges, dm_edges : increasing bin edges [d], [mag]
+    threads : how many count side by side; the counts are the same whatever it is. One light curve is not divided
 
     Returns
     -------
@@ -84,7 +104,7 @@ def dmdt_counts(
     Raises
     ------
     ValueError
-        if lengths differ, offsets decrease or leave the arrays, or edges are not finite and increasing.
+        if lengths differ, offsets decrease or leave the arrays, edges are not finite and increasing, or threads < 1.
 
     Examples
     --------
@@ -93,16 +113,74 @@ def dmdt_counts(
             [1, 1]]], dtype=uint32)
     """
     offsets, t, mag = ragged(offsets, t=t, mag=mag)
-    dt, dm = _edges("dt_edges", dt_edges), _edges("dm_edges", dm_edges)
-    out = np.zeros((len(offsets) - 1, len(dm) - 1, len(dt) - 1), np.uint32)
-    dt, dm = _closed(dt), _closed(dm)
-    tables = _tables(dt, dm)
-    few = dmdt_kernel.FEW if tables else 0
-    dt_table, dt_first, dm_table, dm_scale = tables or NO_TABLES
-    behind = np.full(dmdt_kernel.PADDING, np.inf)
-    dt, dm = np.append(dt, behind), np.append(dm, np.inf)
-    dmdt_kernel.count(t, mag, offsets, dt, dm, few, dt_table, dt_first, dm_table, dm_scale, out)
+    bins = search(dt_edges, dm_edges)
+    check_threads(threads)
+    out = np.zeros((len(offsets) - 1, *bins.shape), np.uint32)
+
+    def count(a: int, b: int) -> None:
+        dmdt_kernel.count(t, mag, offsets[a : b + 1], *bins, out[a:b])
+
+    side_by_side(count, offsets, threads)
     return out
+
+
+def dmdt_images(
+    t: np.ndarray,
+    mag: np.ndarray,
+    offsets: np.ndarray,
+    dt_edges: Sequence[float] | np.ndarray,
+    dm_edges: Sequence[float] | np.ndarray,
+    *,
+    normalisation: str = "paper",
+    out: np.ndarray | None = None,
+    threads: int = 1,
+) -> np.ndarray:
+    """Normalised dm-dt images of every light curve of a ragged batch, straight into a buffer of the caller's.
+
+    Bit by bit what `normalise(dmdt_counts(...), normalisation)` gives, without the counts of the whole batch: they are
+    made some light curves at a time, in SCRATCH bytes a thread, and scaled while they are in the cache.
+
+    Parameters
+    ----------
+    t, mag, offsets, dt_edges, dm_edges, threads : as for `dmdt_counts`
+    normalisation : one of NORMALISATIONS, see `normalise`
+    out : (n, n_dm, n_dt) float32, or uint8 for `paper`, C-contiguous, overwritten; None: a new float32 array
+
+    Returns
+    -------
+    `out`
+
+    Raises
+    ------
+    ValueError
+        as `dmdt_counts`; if the normalisation is unknown, or `out` is not such a buffer.
+
+    Examples
+    --------
+    >>> batch = np.array([0.0, 1.0, 3.0]), np.array([15.0, 15.5, 15.2]), np.array([0, 3])
+    >>> dmdt_images(*batch, [0, 2, 4], [-1, 0, 1], out=np.empty((1, 2, 2), np.uint8))
+    array([[[ 0, 85],
+            [85, 85]]], dtype=uint8)
+    """
+    offsets, t, mag = ragged(offsets, t=t, mag=mag)
+    bins = search(dt_edges, dm_edges)
+    shape = (len(offsets) - 1, *bins.shape)
+    _known(normalisation)
+    check_threads(threads)
+    images = np.empty(shape, np.float32) if out is None else _buffer(out, shape, normalisation)
+    how, block = NORMALISATIONS.index(normalisation), max(1, SCRATCH // (4 * bins.shape[0] * bins.shape[1]))
+
+    def fill(first: int, last: int) -> None:
+        scratch = np.empty((min(block, last - first), *bins.shape), np.uint32)
+        for a in range(first, last, block):
+            b = min(a + block, last)
+            counts = scratch[: b - a]
+            counts[:] = 0
+            dmdt_kernel.count(t, mag, offsets[a : b + 1], *bins, counts)
+            dmdt_kernel.scale(counts, how, images[a:b])
+
+    side_by_side(fill, offsets, threads)
+    return images
 
 
 def normalise(counts: np.ndarray, how: str) -> np.ndarray:
@@ -112,14 +190,16 @@ def normalise(counts: np.ndarray, how: str) -> np.ndarray:
     `paper`: floor(255·N/N_pairs + 0.99999), 0…255, with N_pairs the pairs that fall into the grid
     (Mahabal+2017, equation 1). An image without pairs stays 0.
     """
-    if how not in NORMALISATIONS:
-        raise ValueError(f"unknown normalisation {how!r}; known are {', '.join(NORMALISATIONS)}")
+    _known(how)
     if how == "count":
         return counts.astype(np.float32)
     if how == "max":
         scale = counts.max(axis=(-2, -1), keepdims=True).astype(np.float64)
     elif how == "l2":
-        scale = np.sqrt((counts.astype(np.float64) ** 2).sum(axis=(-2, -1), keepdims=True))
+        cells = counts.shape[-2] * counts.shape[-1]
+        squares = counts.astype(np.float64).reshape(*counts.shape[:-2], cells) ** 2
+        # in order, as `dmdt_kernel.scale` adds them: `sum` adds in pairs, which past 2⁵³ may differ in the last bit
+        scale = np.sqrt(np.cumsum(squares, axis=-1)[..., -1])[..., None, None]
     else:
         scale = counts.sum(axis=(-2, -1), keepdims=True, dtype=np.float64)
     share = counts / np.where(scale > 0, scale, 1.0)
@@ -141,6 +221,89 @@ def counts_reference(
         return np.zeros((len(dm_edges) - 1, len(dt_edges) - 1), np.uint32)
     bins = [np.asarray(dm_edges, np.float64), np.asarray(dt_edges, np.float64)]
     return np.histogram2d(mag[j] - mag[i], t[j] - t[i], bins=bins)[0].astype(np.uint32)
+
+
+class Search(NamedTuple):
+    """A grid as the kernels search it: the arguments of `dmdt_kernel.count` between the batch and `out`."""
+
+    dt: np.ndarray  #: (n_dt + 1 + PADDING,) float64 [d]: the edges, the last one an ulp up, then +inf
+    dm: np.ndarray  #: (n_dm + 2,) float64 [mag]: the edges, the last one an ulp up, then +inf
+    few: int  #: epochs below which pairs are looked up in the tables; 0: there are none
+    dt_table: np.ndarray  #: uint8, edges at or below a dt, by its leading bits
+    dt_first: np.int64  #: the leading bits of the table's first cell
+    dm_table: np.ndarray  #: uint8, edges at or below a dm, by equal steps
+    dm_scale: float  #: steps a magnitude
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n_dm, n_dt), the shape of an image."""
+        return len(self.dm) - 2, len(self.dt) - 1 - dmdt_kernel.PADDING
+
+
+def search(dt_edges: Sequence[float] | np.ndarray, dm_edges: Sequence[float] | np.ndarray) -> Search:
+    """Check the edges of a grid, and lay out what the kernels need to find a pair's cell.
+
+    Raises ValueError if edges are not finite and increasing.
+    """
+    dt, dm = _closed(_edges("dt_edges", dt_edges)), _closed(_edges("dm_edges", dm_edges))
+    tables = _tables(dt, dm)
+    few = dmdt_kernel.FEW if tables else 0
+    behind = np.full(dmdt_kernel.PADDING, np.inf)
+    return Search(np.append(dt, behind), np.append(dm, np.inf), few, *(tables or NO_TABLES))
+
+
+def check_threads(threads: int) -> None:
+    """Raise ValueError if so many threads cannot be."""
+    if not isinstance(threads, int | np.integer) or threads < 1:
+        raise ValueError(f"threads must be a whole number from 1, got {threads!r}")
+
+
+def side_by_side(work: Callable[[int, int], None], offsets: np.ndarray, threads: int) -> None:
+    """Call work(a, b) so that the runs a:b of light curves cover the batch, on so many threads.
+
+    A pool of threads, as the kernels hold no GIL, and not Numba's `prange`: for two threads both take 5–9 % more
+    processor time than one, but `prange` is a second version of all kernels to compile (6–8 s), and its threading
+    layers forbid what a library cannot promise, forks (OpenMP) or calls from two threads (workqueue).
+    """
+    n = len(offsets) - 1
+    if threads == 1 or n < 2:
+        return work(0, n)
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(work, a, b) for a, b in _runs(offsets, RUNS * threads)]:
+            done.result()
+
+
+def _runs(offsets: np.ndarray, pieces: int) -> list[tuple[int, int]]:
+    """Cut a batch into at most so many runs of light curves, each with about as many pairs; the one with most first."""
+    lengths = np.diff(offsets)
+    pairs = np.concatenate([[0], np.cumsum(lengths * (lengths + 1) // 2 + 1)])  # +: what no pair costs
+    cuts = np.unique(np.searchsorted(pairs, np.linspace(0, pairs[-1], pieces + 1)))
+    order = np.argsort(-np.diff(pairs[cuts]), kind="stable")
+    return [(int(cuts[k]), int(cuts[k + 1])) for k in order]
+
+
+def _known(normalisation: str) -> None:
+    if normalisation not in NORMALISATIONS:
+        raise ValueError(f"unknown normalisation {normalisation!r}; known are {', '.join(NORMALISATIONS)}")
+
+
+def _buffer(out: np.ndarray, shape: tuple[int, ...], normalisation: str) -> np.ndarray:
+    """`out`, if images of this shape and normalisation can be written into it."""
+    if not isinstance(out, np.ndarray):
+        raise ValueError(f"out must be a numpy array, got {type(out).__name__}")
+    if out.shape != shape:
+        raise ValueError(f"out must have shape {shape} for this batch and grid, got {out.shape}")
+    if out.dtype not in (np.float32, np.uint8):
+        raise ValueError(f"out must be float32 or uint8, got {out.dtype}")
+    if out.dtype == np.uint8 and normalisation != "paper":
+        raise ValueError(
+            f"out must be float32 for normalisation {normalisation!r}, got uint8 (that is for 'paper')"
+        )
+    if not out.flags.c_contiguous:
+        raise ValueError(f"out must be C-contiguous, got strides {out.strides} for shape {out.shape}")
+    if not out.flags.writeable:
+        raise ValueError("out must be writeable, got a read-only array")
+    return out
 
 
 def _edges(name: str, edges: Sequence[float] | np.ndarray) -> np.ndarray:

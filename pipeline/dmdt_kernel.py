@@ -40,12 +40,14 @@ from numba.extending import intrinsic
 
 from lightmill.pipeline import radix
 
-__all__ = ["FEW", "MANTISSA", "PADDING", "count"]
+__all__ = ["FEW", "MANTISSA", "PADDING", "count", "pack", "scale"]
 
 FEW = 120  #: below so many epochs pairs are looked up one by one
 BLOCK = 2048  #: partners in one block of bitmaps
 LANES = PADDING = 8  #: edges side by side in a vector; so many times +inf stand behind the dt edges
 MANTISSA = 5  #: leading bits of dt's mantissa in its table
+
+COUNT, MAX, L2, PAPER = range(4)  #: indices into `dmdt.NORMALISATIONS`
 
 TWO, SIX, EIGHT, BIT, SAMPLE = (np.uint64(x) for x in (2, 6, 8, 63, 4))
 
@@ -457,6 +459,14 @@ def count(t, mag, offsets, dt, dm, few, dt_table, dt_first, dm_table, dm_scale, 
 
 
 @_jit
+def pack(t, mag, offsets, ts, ms, lengths):
+    """The finite points of each light curve in time order, at its offset of ts, ms; how many they are into lengths."""
+    for i in range(offsets.size - 1):
+        a, b = offsets[i], offsets[i + 1]
+        lengths[i] = _finite_sorted(t, mag, a, b, ts[a:b], ms[a:b])
+
+
+@_jit
 def _finite_sorted(t, mag, a, b, ts, ms):
     """Copy the finite points of a:b in time order into ts, ms; returns how many there are."""
     n, ordered = 0, True
@@ -470,3 +480,43 @@ def _finite_sorted(t, mag, a, b, ts, ms):
         order = np.argsort(ts[:n], kind="mergesort")
         ts[:n], ms[:n] = ts[:n][order], ms[:n][order]
     return n
+
+
+@_jit
+def scale(counts, how, out):
+    """Normalise images of counts as `dmdt.normalise` does, bit by bit; everything is checked by the caller.
+
+    counts : (n, n_dm, n_dt) uint32; how : index into `dmdt.NORMALISATIONS`; out : (n, n_dm, n_dt) float32 or uint8
+    """
+    n_cells = counts.shape[1] * counts.shape[2]
+    flat, scaled = counts.reshape(-1), out.reshape(-1)
+    for start in range(0, flat.size, n_cells):
+        image, result = flat[start : start + n_cells], scaled[start : start + n_cells]
+        divisor = _divisor(image, how)
+        if how == PAPER:
+            for c in range(n_cells):
+                result[c] = np.floor(255.0 * (image[c] / divisor) + 0.99999)
+        else:
+            for c in range(n_cells):
+                result[c] = image[c] / divisor
+
+
+@_jit
+def _divisor(image, how):
+    """What the counts of an image are divided by; 1 for one without pairs."""
+    if how == COUNT:
+        return 1.0
+    largest, pairs, squares = np.uint32(0), np.uint64(0), 0.0
+    if how == MAX:
+        for c in range(image.size):
+            largest = max(largest, image[c])
+        divisor = np.float64(largest)
+    elif how == L2:
+        for c in range(image.size):
+            squares += np.float64(image[c]) * np.float64(image[c])
+        divisor = np.sqrt(squares)
+    else:
+        for c in range(image.size):
+            pairs += np.uint64(image[c])
+        divisor = np.float64(pairs)
+    return divisor if divisor > 0 else 1.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 
 import light_curve
@@ -14,8 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from lightmill.pipeline import dmdt_kernel
-from lightmill.pipeline.dmdt import GRIDS, NORMALISATIONS, Grid, counts_reference, dmdt_counts, normalise
+from lightmill.pipeline import dmdt, dmdt_kernel
+from lightmill.pipeline.dmdt import (
+    GRIDS,
+    NORMALISATIONS,
+    Grid,
+    counts_reference,
+    dmdt_counts,
+    dmdt_images,
+    normalise,
+)
 
 EDGES = GRIDS | {
     "linear": Grid(tuple(np.linspace(0, 50, 101)), tuple(np.linspace(-2, 2, 201))),
@@ -44,14 +53,25 @@ def oracle(t, mag, grid: Grid) -> np.ndarray:
     return np.histogram2d(np.array(dm, float), np.array(dt, float), bins=bins)[0]
 
 
-def count(curves, grid: Grid) -> np.ndarray:
-    """The kernel on a list of (t, mag), as one read-only ragged batch."""
+T, OFFSETS = np.arange(4.0), np.array([0, 4])
+
+
+def batch(curves) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A list of (t, mag) as one read-only ragged batch."""
     t = np.concatenate([np.empty(0), *(np.asarray(c[0], float) for c in curves)])
     mag = np.concatenate([np.empty(0), *(np.asarray(c[1], float) for c in curves)])
     offsets = np.concatenate([[0], np.cumsum([len(c[0]) for c in curves])]).astype(np.int64)
     for array in (t, mag, offsets):
         array.flags.writeable = False
-    return dmdt_counts(t, mag, offsets, grid.dt_edges, grid.dm_edges)
+    return t, mag, offsets
+
+
+def count(curves, grid: Grid, **options) -> np.ndarray:
+    return dmdt_counts(*batch(curves), grid.dt_edges, grid.dm_edges, **options)
+
+
+def images(curves, grid: Grid, **options) -> np.ndarray:
+    return dmdt_images(*batch(curves), grid.dt_edges, grid.dm_edges, **options)
 
 
 def curve(n: int, seed: int = 0, spread: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
@@ -68,6 +88,8 @@ def check(curves, grid: Grid) -> None:
     assert found.shape == (len(curves), *grid.shape)
     for image, (t, mag) in zip(found, curves, strict=True):
         np.testing.assert_array_equal(image, oracle(t, mag, grid))
+    for how in NORMALISATIONS:
+        np.testing.assert_array_equal(images(curves, grid, normalisation=how), normalise(found, how))
 
 
 @pytest.fixture(autouse=True, scope="module", params=["as chosen", "for many epochs always"])
@@ -304,6 +326,134 @@ def test_light_curve_counts_the_same(name):
         np.testing.assert_array_equal(count([(t, mag)], grid)[0].T, peer.points(t, mag))
 
 
+# Images into a buffer, and threads
+
+
+@given(
+    st.lists(st.integers(0, 130), max_size=12),
+    st.integers(2, 5),
+    st.sampled_from([1, 10_000, 2**18]),
+    st.sampled_from(NORMALISATIONS),
+    st.sampled_from(["mahabal2017", "unequal"]),
+)
+def test_threads_and_blocks_change_nothing(lengths, threads, scratch, how, name):
+    curves, grid = [curve(n, seed) for seed, n in enumerate(lengths)], EDGES[name]
+    expected = count(curves, grid)
+    np.testing.assert_array_equal(count(curves, grid, threads=threads), expected)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dmdt, "SCRATCH", scratch)
+        for n_threads in (1, threads):
+            found = images(curves, grid, normalisation=how, threads=n_threads)
+            np.testing.assert_array_equal(found, normalise(expected, how))
+
+
+@given(st.lists(st.integers(0, 5000), min_size=1, max_size=60), st.integers(1, 40))
+def test_runs_cover_the_batch_once(lengths, pieces):
+    runs = dmdt._runs(np.concatenate([[7], 7 + np.cumsum(lengths)]), pieces)
+    assert [k for a, b in sorted(runs) for k in range(a, b)] == list(range(len(lengths)))
+    assert len(runs) <= pieces
+
+
+def test_runs_have_equal_work():
+    """A thousand long light curves before ten thousand short ones: no run has all the pairs."""
+    lengths = np.repeat([300, 30], [1000, 10_000])
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    pairs = [(lengths[a:b] * (lengths[a:b] - 1) // 2).sum() for a, b in dmdt._runs(offsets, 16)]
+    assert len(pairs) == 16
+    assert max(pairs) < 1.1 * min(pairs)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_images_are_written_into_the_buffer(threads):
+    """All of it, also where there are no pairs; into part of a larger one as well."""
+    curves, grid = [curve(n, n) for n in (0, 30, 1, 200, 2)], GRIDS["mahabal2017"]
+    expected = normalise(count(curves, grid), "paper")
+    for dtype, poison in ((np.float32, np.nan), (np.uint8, 99)):
+        whole = np.full((9, *grid.shape), poison, dtype)
+        part = whole[2:7]
+        assert images(curves, grid, out=part, threads=threads) is part
+        np.testing.assert_array_equal(part, expected)
+        np.testing.assert_array_equal(whole[[0, 1, 7, 8]], np.full((4, *grid.shape), poison, dtype))
+
+
+def test_images_without_the_counts_of_the_whole_batch():
+    """4000 images: their counts would be 8 MB."""
+    t, mag, offsets = batch([curve(3, seed) for seed in range(4000)])
+    grid = GRIDS["mahabal2017"]
+    out = np.empty((4000, *grid.shape), np.uint8)
+    tracemalloc.start()
+    try:
+        dmdt_images(t, mag, offsets, grid.dt_edges, grid.dm_edges, out=out)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < dmdt.SCRATCH + 2**18
+
+
+@given(st.integers(0, 10**6), st.integers(1, 32), st.sampled_from(NORMALISATIONS))
+def test_the_kernel_scales_as_normalise_does(seed, bits, how):
+    """Bit by bit, also where the sum of squares is past what a double holds exactly."""
+    rng = np.random.default_rng(seed)
+    counts = (rng.integers(0, 2**bits, (3, 22, 23)) * rng.integers(0, 2, (3, 22, 23))).astype(np.uint32)
+    counts[2] = 0
+    found, expected = np.empty(counts.shape, np.float32), normalise(counts, how)
+    dmdt_kernel.scale(counts, NORMALISATIONS.index(how), found)
+    np.testing.assert_array_equal(found, expected)
+    if how == "paper":
+        as_bytes = np.empty(counts.shape, np.uint8)
+        dmdt_kernel.scale(counts, NORMALISATIONS.index(how), as_bytes)
+        np.testing.assert_array_equal(as_bytes, expected)
+
+
+def test_every_share_of_few_pairs():
+    """255·k/n + 0.99999 for every k ≤ n ≤ 400: no operation may be fused with another, or this differs."""
+    k, n = np.meshgrid(np.arange(401), np.arange(401), indexing="ij")
+    counts = np.stack([k[k <= n], (n - k)[k <= n]], axis=1).astype(np.uint32)[:, None]
+    found = np.empty(counts.shape, np.uint8)
+    dmdt_kernel.scale(counts, NORMALISATIONS.index("paper"), found)
+    np.testing.assert_array_equal(found, normalise(counts, "paper"))
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    array.flags.writeable = False
+    return array
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"out": [[[0.0]]]}, "out must be a numpy array, got list"),
+        ({"out": np.empty((1, 1, 2), np.float32)}, r"out must have shape \(1, 1, 1\).*, got \(1, 1, 2\)"),
+        ({"out": np.empty((1, 1), np.float32)}, r"out must have shape \(1, 1, 1\).*, got \(1, 1\)"),
+        ({"out": np.empty((1, 1, 1))}, "out must be float32 or uint8, got float64"),
+        ({"out": np.empty((1, 1, 1), ">f4")}, "out must be float32 or uint8, got >f4"),
+        (
+            {"out": np.empty((1, 1, 1), np.uint8), "normalisation": "max"},
+            "out must be float32 for normalisation 'max', got uint8",
+        ),
+        ({"out": read_only(np.empty((1, 1, 1), np.float32))}, "out must be writeable, got a read-only array"),
+        ({"normalisation": "sum"}, "unknown normalisation 'sum'; known are count, max, l2, paper"),
+        ({"threads": 0}, "threads must be a whole number from 1, got 0"),
+        ({"threads": 1.5}, "threads must be a whole number from 1, got 1.5"),
+    ],
+)
+def test_options_that_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        dmdt_images(T, T, OFFSETS, [0, 1], [0, 1], **options)
+
+
+def test_a_buffer_in_another_order_is_refused():
+    out = np.empty((2, 2, 1), np.float32).transpose(1, 2, 0)
+    with pytest.raises(ValueError, match=r"out must be C-contiguous, got strides \(4, 4, 8\)"):
+        dmdt_images(T, T, np.array([0, 4, 4]), [0, 1, 2], [0, 1], out=out)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 2.0])
+def test_threads_that_are_refused(threads):
+    with pytest.raises(ValueError, match=f"threads must be a whole number from 1, got {threads}"):
+        dmdt_counts(T, T, OFFSETS, [0, 1], [0, 1], threads=threads)
+
+
 # Grids, normalisation, errors
 
 
@@ -350,9 +500,6 @@ def test_the_papers_formula(counts):
 def test_unknown_normalisation():
     with pytest.raises(ValueError, match="unknown normalisation 'sum'; known are count, max, l2, paper"):
         normalise(np.zeros((1, 2, 2)), "sum")
-
-
-T, OFFSETS = np.arange(4.0), np.array([0, 4])
 
 
 @pytest.mark.parametrize(
