@@ -14,12 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.fft import rfft
 
-from lightmill.pipeline import period_fit, period_fold
+from lightmill.pipeline import period_fit, period_fold, radix
 from lightmill.pipeline.ragged import ragged
 
 __all__ = ["HARMONICS", "Periods", "search"]
 
 HARMONICS = 6  #: of the fits that judge a candidate
+FITTED = 4  #: harmonics whose coefficients are told
 FEWEST = 10  #: epochs that a period needs: three parameters of one harmonic, and as many again that could refute it
 CYCLES = 1.0  #: that the epochs must span, at least
 POLISHED = 10  #: candidates that are refined by their own fits
@@ -37,16 +38,23 @@ class Periods:
     baseline that no grid can hold.
     """
 
-    frequency: np.ndarray  #: (n,) float64 [1/d], the first candidate
-    score: (
-        np.ndarray
-    )  #: (n,) float64, −log10 of the chance that white noise explains as much at any frequency
     candidates: (
         np.ndarray
     )  #: (n, 2 · candidates) float64 [1/d], the first POLISHED moved to where they fit best
     rank: np.ndarray  #: (n, 2 · candidates) float64, see `period_fit`
+    score: (
+        np.ndarray
+    )  #: (n, 2 · candidates) float64, −log10 of the chance that white noise does as well anywhere
     explained: np.ndarray  #: (n, 2 · candidates, HARMONICS) float64, R² of 1…HARMONICS harmonics
     power: np.ndarray  #: (n, 2 · candidates) float64, Lomb-Scargle's, of the peak that it, or twice it, is
+    wave: (
+        np.ndarray
+    )  #: (n, 2 · candidates, 2 · FITTED) float64 [mag], cos and sin of each harmonic, from mid-time
+
+    @property
+    def frequency(self) -> np.ndarray:
+        """(n,) float64 [1/d] of the highest rank."""
+        return self.candidates[:, 0]
 
 
 def search(
@@ -58,7 +66,7 @@ def search(
     fmin: float = 0.0005,
     fmax: float = 25.0,
     oversampling: float = 1.5,
-    candidates: int = 20,
+    candidates: int = 30,
 ) -> Periods:
     """Search the periods of every light curve of a clean, ragged batch. One thread, no GIL.
 
@@ -99,12 +107,12 @@ def search(
     days[chosen] = period_fold.days_needed(epochs.baseline[chosen] / night.day[chosen], oversampling)
     found = _nothing(len(days), 2 * candidates)
     looked = _Looked.at(fmin, fmax, epochs.baseline, days, night.day)
-    work = period_fit.workspace(int(np.diff(offsets).max(initial=1)), HARMONICS)
+    work = period_fit.workspace(_longest(offsets), HARMONICS)
     for some, frequency, count in _peaks(epochs, night, days, chosen, looked, fmax, candidates):
         period_fit.judge(
             epochs.time, epochs.weight, epochs.product, offsets, epochs.variance, some, frequency, count,
             looked.step, looked.lowest, looked.number, POLISHED, work,
-            found.frequency, found.score, found.candidates, found.rank, found.explained, found.power,
+            found.candidates, found.rank, found.score, found.explained, found.power, found.wave,
         )  # fmt: skip
     return found
 
@@ -144,16 +152,22 @@ def _weighed(t: np.ndarray, mag: np.ndarray, magerr: np.ndarray, offsets: np.nda
     n, total = len(offsets) - 1, len(t)
     time, variance = np.empty(total), np.empty(n)
     weight, product = np.empty(total, np.float32), np.empty(total, np.float32)
-    period_fit.weigh(t, mag, magerr, offsets, time, weight, product, variance)
+    longest = _longest(offsets)
+    scratch = np.empty(longest), np.empty(longest, np.int64), *radix.workspace(longest)
+    period_fit.weigh(t, mag, magerr, offsets, scratch, time, weight, product, variance)
     padded = np.append(t, 0.0)  # what an empty light curve at the end points to
     baseline = np.where(np.diff(offsets) > 0, padded[offsets[1:] - 1] - padded[offsets[:-1]], 0.0)
     return _Epochs(t, time, weight, product, offsets, variance, baseline)
 
 
+def _longest(offsets: np.ndarray) -> int:
+    return int(np.diff(offsets).max(initial=1))
+
+
 def _nothing(n: int, candidates: int) -> Periods:
-    frequency, score = np.full((2, n), np.nan)
-    listed, rank, power = np.full((3, n, candidates), np.nan)
-    return Periods(frequency, score, listed, rank, np.full((n, candidates, HARMONICS), np.nan), power)
+    listed, rank, score, power = np.full((4, n, candidates), np.nan)
+    explained, wave = (np.full((n, candidates, k), np.nan) for k in (HARMONICS, 2 * FITTED))
+    return Periods(listed, rank, score, explained, power, wave)
 
 
 def _peaks(

@@ -1,8 +1,8 @@
 """Candidate frequencies judged by harmonic fits: refined, fitted with 1…H harmonics and a floating mean, ranked.
 
-The magnitudes, weighted by 1/σ², are fitted with a constant and h = 1…H harmonics of a frequency; R²_h is the share of
-the weighted variance that the fit explains. The fits are nested: one Cholesky factorisation of the 2H normal equations
-gives every R²_h on the way. h harmonics have the rank
+The magnitudes, weighted by their errors (`weigh`), are fitted with a constant and h = 1…H harmonics of a frequency;
+R²_h is the share of the weighted variance that the fit explains. The fits are nested: one Cholesky factorisation of
+the 2H normal equations gives every R²_h on the way. h harmonics have the rank
 
     −(n − 2h − 1) ln(1 − R²_h) − PENALTY · 2h · ln n,
 
@@ -23,6 +23,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from lightmill.pipeline import radix
+
 __all__ = ["judge", "significance", "weigh", "workspace"]
 
 PENALTY = 2.0  #: of each parameter, in units of ln n
@@ -33,6 +35,8 @@ CLOSE = 0.05  #: of a cycle over the baseline: the three fits of a parabola are 
 FARTHEST = 5.0  #: move of one parabola, in these steps
 NEAR = 1.0  #: a move so short is the last
 SAME = 0.2  #: frequencies closer than this over the baseline are one
+BRIGHTER, FAINTER = 0.3, 1.0  #: 5 % to 95 % ranges beyond which magnitudes are drawn in: eclipses may be deep
+SOFTER = 0.1  #: of that range, added to the errors in quadrature
 ROUNDING = 1e-12  #: of a magnitude, a generous one: equal magnitudes differ by so much from their mean
 REST = 1e-6  #: of the variance is never explained: float32 sums resolve no less
 
@@ -64,38 +68,50 @@ def workspace(longest: int, harmonics: int) -> tuple[np.ndarray, ...]:
 
 
 @_jit
-def weigh(t, mag, magerr, offsets, time, weight, product, variance):
+def weigh(t, mag, magerr, offsets, scratch, time, weight, product, variance):
     """Times from the middle, weights that sum to 1, weights times the magnitudes less their weighted mean.
 
+    Magnitudes far outside the 5 % to 95 % range are drawn to its neighbourhood, and a share of that range is added to
+    the errors: an outlier must not decide, nor a few epochs whose errors promise more than any curve would fit.
+
+    scratch : of `radix.workspace`, and two vectors for the longest light curve
     time : (N,) float64 [d], weight : (N,) float32, product : (N,) float32 [mag], filled
     variance : (n,) float64, filled: the weighted variance [mag²], 0 if rounding alone may have made it
     """
+    ordered, order, keys, first, counters = scratch
     for i in range(offsets.size - 1):
         a, b = offsets[i], offsets[i + 1]
-        if a == b:
-            variance[i] = 0.0
+        n = b - a
+        variance[i] = 0.0
+        if n < 2:
             continue
         x, m, e = t[a:b], mag[a:b], magerr[a:b]
-        total, mean, square, middle = 0.0, 0.0, 0.0, 0.5 * (x[0] + x[b - a - 1])
-        for k in range(b - a):
-            w = 1.0 / (e[k] * e[k])
+        radix.sort_into(m, ordered[:n], order, keys, first, counters)
+        bright, faint = ordered[int(0.05 * (n - 1))], ordered[n - 1 - int(0.05 * (n - 1))]
+        spread, middle = faint - bright, 0.5 * (x[0] + x[n - 1])
+        low, high, soft = bright - BRIGHTER * spread, faint + FAINTER * spread, (SOFTER * spread) ** 2
+        total, mean, square = 0.0, 0.0, 0.0
+        for k in range(n):
+            w = 1.0 / (e[k] * e[k] + soft)
             total += w
-            mean += w * m[k]
+            mean += w * min(max(m[k], low), high)
         mean /= total
-        for k in range(b - a):
-            w = 1.0 / (e[k] * e[k] * total)
+        for k in range(n):
+            w = 1.0 / ((e[k] * e[k] + soft) * total)
             time[a + k] = x[k] - middle
             weight[a + k] = w
-            product[a + k] = w * (m[k] - mean)
-        for k in range(b - a):
-            square += (m[k] - mean) ** 2 / (e[k] * e[k] * total)
-        variance[i] = square if square > (ROUNDING * mean) ** 2 else 0.0
+            product[a + k] = w * (min(max(m[k], low), high) - mean)
+        for k in range(n):
+            y = min(max(m[k], low), high) - mean
+            square += y * y / ((e[k] * e[k] + soft) * total)
+        if square > (ROUNDING * mean) ** 2:
+            variance[i] = square
 
 
 @_jit
 def judge(
     time, weight, product, offsets, variance, some, peaks, counts, step, lowest, frequencies, polished, work,
-    frequency, score, candidates, rank, explained, power,
+    candidates, rank, score, explained, power, wave,
 ):  # fmt: skip
     """Refine the peaks of some light curves' power spectra, fit them and their halves, and rank them.
 
@@ -112,8 +128,10 @@ def judge(
         count = _list(epochs, variance[i], peaks[j, : counts[j]], step[i], lowest[i], work, *rows)
         if count > 0:
             _polish(epochs, variance[i], min(count, polished), work, *rows)
-            frequency[i] = candidates[i, 0]
-            score[i] = significance(explained[i, 0], b - a, frequencies[i])
+        for c in range(count):
+            _explain(candidates[i, c], epochs, variance[i], work)
+            _solve(work[2], work[3], wave[i, c])
+            score[i, c] = significance(explained[i, c], b - a, frequencies[i])
 
 
 @_jit
@@ -343,3 +361,14 @@ def _nested(normal, solution, variance, found):
             normal[i, j] = x * scale
         if j % 2 == 1:
             found[j // 2] = total / variance
+        normal[j, j] = scale
+
+
+@_jit
+def _solve(normal, solution, wave):
+    """Coefficients of cos and sin of the first harmonics, as many as `wave` holds, by substitution from the last."""
+    for j in range(wave.size - 1, -1, -1):
+        x = solution[j]
+        for i in range(j + 1, wave.size):
+            x -= normal[i, j] * wave[i]
+        wave[j] = x * normal[j, j]

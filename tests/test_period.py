@@ -10,7 +10,7 @@ from scipy.special import betaincc
 from scipy.stats import beta
 
 from lightmill.pipeline import period_fit
-from lightmill.pipeline.period import FEWEST, HARMONICS, POLISHED, search
+from lightmill.pipeline.period import FEWEST, FITTED, HARMONICS, POLISHED, search
 
 TIMES = {
     "nights": lambda rng, n: rng.integers(0, 900, n) + rng.uniform(0.2, 0.55, n),
@@ -39,8 +39,17 @@ def batch(*stars):
     return t, mag, magerr, np.concatenate([[0], np.cumsum([len(s[0]) for s in stars])])
 
 
+def weighed(mag, magerr):
+    """What the search makes of magnitudes and errors: outliers drawn in, a tenth of the range added to the errors."""
+    k = int(0.05 * (len(mag) - 1))
+    bright, faint = np.sort(mag)[[k, -1 - k]]
+    spread = faint - bright
+    return np.clip(mag, bright - 0.3 * spread, faint + 1.0 * spread), np.hypot(magerr, 0.1 * spread)
+
+
 def direct_power(t, mag, magerr, frequency):
     """Lomb-Scargle's power by its definition, mean removed: the weighted R² of a lone sine as Σ w y exp(…) gives it."""
+    mag, magerr = weighed(mag, magerr)
     w = magerr**-2 / (magerr**-2).sum()
     y = mag - (w * mag).sum()
     wave = np.exp(-2j * np.pi * np.multiply.outer(frequency, t - (t[0] + t[-1]) / 2))
@@ -49,6 +58,7 @@ def direct_power(t, mag, magerr, frequency):
 
 def explained_by_least_squares(t, mag, magerr, frequency, harmonics):
     """Weighted R² of a constant and harmonics, by `numpy.linalg.lstsq`."""
+    mag, magerr = weighed(mag, magerr)
     angle = 2 * np.pi * frequency * (t - t.mean())
     columns = [np.ones_like(t)]
     for h in range(1, harmonics + 1):
@@ -67,7 +77,7 @@ def test_a_sine_is_found(times, frequency):
     t, mag, magerr = star(times, 200, frequency)
     found = search(*batch((t, mag, magerr)))
     assert found.frequency[0] == pytest.approx(frequency, abs=0.02 / t[-1])
-    assert found.score[0] > 20
+    assert found.score[0, 0] > 20
     assert found.candidates[0, 0] == found.frequency[0]
 
 
@@ -103,16 +113,34 @@ def test_the_highest_peaks_of_the_power_spectrum_are_candidates(times):
 def test_what_harmonics_explain_is_that_of_least_squares(n):
     t, mag, magerr = star("nights", n, 1.87, overtone=0.15)
     found = search(*batch((t, mag, magerr)))
-    for c in range(0, 40, 7):
+    for c in range(0, 60, 7):
         if not np.isfinite(found.candidates[0, c]):
             continue
         for h in (1, 2, HARMONICS):
             if 2 * h + 1 > n - 10:
                 continue
-            # the first candidate was refined after its fit: it explains no less
+            # the ridge costs more where few epochs leave phases uncovered; it never adds
             least = explained_by_least_squares(t, mag, magerr, found.candidates[0, c], h)
-            # the ridge costs up to 2e-4 of what is explained, more where epochs leave the phase uncovered
-            assert found.explained[0, c, h - 1] == pytest.approx(least, abs=4e-3 if c else 2e-2)
+            assert least - (1e-3 if n > 50 else 1e-2) < found.explained[0, c, h - 1] < least + 2e-5
+
+
+def test_the_wave_is_that_of_least_squares():
+    t, mag, magerr = star("nights", 300, 1.87, overtone=0.15)
+    found = search(*batch((t, mag, magerr)))
+    clipped, soft = weighed(mag, magerr)
+    angle = 2 * np.pi * found.frequency[0] * (t - (t[0] + t[-1]) / 2)
+    columns = [np.ones_like(t)] + [f(h * angle) for h in range(1, FITTED + 1) for f in (np.cos, np.sin)]
+    expected = np.linalg.lstsq(np.stack(columns, 1) / soft[:, None], clipped / soft)[0][1:]
+    np.testing.assert_allclose(found.wave[0, 0], expected, atol=1e-4)
+    amplitudes = np.hypot(*found.wave[0, 0].reshape(FITTED, 2).T)
+    np.testing.assert_allclose(amplitudes, [0.3, 0.15, 0, 0], atol=0.01)
+
+
+def test_an_outlier_does_not_hide_a_period():
+    t, mag, magerr = star("nights", 100, 1.87, noise=0.03)
+    mag[[20, 70]] += [-6.0, 5.0]
+    magerr[[20, 70]] = 1e-4
+    assert search(*batch((t, mag, magerr))).frequency[0] == pytest.approx(1.87, abs=0.1 / t[-1])
 
 
 def test_refined_beyond_the_grid():
@@ -144,7 +172,7 @@ def test_score_is_a_false_alarm_probability_of_noise():
         (t, rng.standard_normal(len(t)), np.ones(len(t)))
         for t, *_ in (star("nights", 120, 1, k) for k in range(1500))
     ]
-    score = search(*batch(*stars), fmax=10.0).score
+    score = search(*batch(*stars), fmax=10.0).score[:, 0]
     assert np.isfinite(score).all()
     assert (score >= 0).all()
     assert (score > 1).mean() < 0.1
@@ -191,7 +219,7 @@ def test_what_cannot_be_searched_is_nan(mixed):
     assert np.isnan(found.frequency[-3:]).all()
     assert np.isnan(found.score[-3:]).all()
     assert np.isfinite(found.frequency[:-3]).all()
-    assert np.isfinite(found.score[:-3]).all()
+    assert np.isfinite(found.score[:-3, 0]).all()
     assert not (np.diff(found.rank[:-3], axis=1) > 0).any()
 
 
@@ -199,7 +227,7 @@ def test_neighbours_in_the_batch_change_nothing(mixed):
     whole = search(*batch(*mixed))
     for order in (np.arange(len(mixed))[::-1], np.random.default_rng(0).permutation(len(mixed))):
         again = search(*batch(*[mixed[i] for i in order]))
-        for name in ("frequency", "score", "candidates", "rank", "explained", "power"):
+        for name in ("candidates", "rank", "score", "explained", "power", "wave"):
             np.testing.assert_array_equal(getattr(again, name), getattr(whole, name)[order])
     alone = search(*batch(mixed[3]))
     np.testing.assert_array_equal(alone.candidates[0], whole.candidates[3])
@@ -224,7 +252,7 @@ def test_a_shift_or_a_scale_of_the_magnitudes_changes_no_period(shift, scale, se
     t, mag, magerr = star("nights", 60, 2.2, seed=seed, noise=0.1)
     here = search(*batch((t, mag, magerr), (t, scale * mag + shift, scale * magerr)))
     assert here.frequency[1] == pytest.approx(here.frequency[0], abs=1e-3 / t[-1])
-    assert here.score[1] == pytest.approx(here.score[0], rel=1e-3)
+    assert here.score[1, 0] == pytest.approx(here.score[0, 0], rel=1e-3)
 
 
 def test_a_baseline_that_no_grid_can_hold_is_not_searched():
@@ -239,8 +267,8 @@ def test_a_baseline_that_no_grid_can_hold_is_not_searched():
 def test_an_empty_batch():
     found = search(np.empty(0), np.empty(0), np.empty(0), np.array([0]))
     assert found.frequency.shape == (0,)
-    assert found.candidates.shape == (0, 40)
-    assert found.explained.shape == (0, 40, HARMONICS)
+    assert found.candidates.shape == (0, 60)
+    assert found.explained.shape == (0, 60, HARMONICS)
 
 
 @pytest.mark.parametrize(
