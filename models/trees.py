@@ -83,6 +83,10 @@ def fit(
     rounds: int = 300,
     depth: int = 5,
     learning_rate: float = 0.08,
+    columns_per_tree: float = 0.6,
+    least_weight: float = 5.0,
+    shrinkage: float = 1.0,
+    threads: int = 1,
     seed: int = 0,
 ) -> Trees:
     """Train trees that tell y = 1 from y = 0.
@@ -93,10 +97,14 @@ def fit(
     y : (n,) bool
     weight : (n,) float, or None: all alike
     rounds, depth, learning_rate : number of trees, levels of each, and the share of each that is added
+    columns_per_tree : share of the columns that a tree may split on, drawn anew for each
+    least_weight : of a leaf: the sum of p (1 − p) of its rows
+    shrinkage : of a leaf's value (XGBoost's lambda)
+    threads : the last bits of sums, and so the trees, may depend on it
     """
     xgboost = need("xgboost")
     data = xgboost.DMatrix(
-        np.ascontiguousarray(table, np.float32), np.asarray(y, np.float32), weight=weight, nthread=1
+        np.ascontiguousarray(table, np.float32), np.asarray(y, np.float32), weight=weight, nthread=threads
     )
     parameters = {
         "objective": "binary:logistic",
@@ -105,9 +113,10 @@ def fit(
         "max_depth": depth,
         "eta": learning_rate,
         "subsample": 0.8,
-        "colsample_bytree": 0.6,
-        "min_child_weight": 5.0,
-        "nthread": 1,
+        "colsample_bytree": columns_per_tree,
+        "min_child_weight": least_weight,
+        "lambda": shrinkage,
+        "nthread": threads,
         "seed": seed,
         "verbosity": 0,
     }

@@ -1,4 +1,4 @@
-"""What a bundle says of clean light curves: statistics → gate → dm-dt images → network → probabilities."""
+"""What models say of clean light curves: statistics → gate → period → dm-dt images → network → probabilities."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lightmill.models import cascade
+from lightmill.pipeline.choose import Chosen, Finder
 from lightmill.pipeline.clean import Cleaned
-from lightmill.pipeline.dmdt import dmdt_counts, normalise
+from lightmill.pipeline.dmdt import dmdt_images
 from lightmill.pipeline.features import index_of, statistics
 from lightmill.pipeline.stages import Stages
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:  # loading it takes TensorFlow's types along
 
 __all__ = ["Answers", "answer"]
 
-IMAGES_AT_ONCE = 8192  #: 30 MB of images and counts
+AT_ONCE = 8192  #: light curves that pass the gate: 17 MB of images, 60 MB of candidate periods
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,11 @@ class Answers:
 
     statistics: np.ndarray  #: (n, len(features.STATISTICS)) float64
     p_variable: np.ndarray | None  #: (n,) float32; None: no gate was asked
-    passed: np.ndarray  #: (n,) bool, went on to the network
+    passed: np.ndarray  #: (n,) bool, went on to the period search and the network
     probabilities: (
         np.ndarray
     )  #: (n, n_leaves) float32, rows sum to 1; over the classes alone if no gate was asked
+    chosen: Chosen | None = None  #: candidate periods of those that passed; None: none was searched
 
 
 def answer(
@@ -39,6 +41,7 @@ def answer(
     *,
     gate: bool = True,
     threshold: float | None = None,
+    finder: Finder | None = None,
     stage: Stages | None = None,
 ) -> Answers:
     """Ask a bundle about the accepted light curves of `clean`.
@@ -47,7 +50,8 @@ def answer(
     ----------
     gate : whether to ask the bundle's gate, if it has one
     threshold : p_variable from which a light curve passes it (None: the bundle's own)
-    stage : stopwatch for "statistics", "gate", "images" and "network"
+    finder : searches the periods of what passes (None: none is searched)
+    stage : stopwatch for "statistics", "gate", "period", "images" and "network"
     """
     stage = stage or Stages()
     with stage("statistics"):
@@ -57,26 +61,29 @@ def answer(
         with stage("gate"):
             p_variable = bundle.gate(table[:, [index_of(name) for name in bundle.statistics]])
             passed = p_variable >= (bundle.threshold if threshold is None else threshold)
-    p_class = _network(good, np.flatnonzero(passed), bundle, stage)
-    probabilities = cascade.leaf_probabilities(p_variable, p_class, passed, bundle.priors)
-    return Answers(table, p_variable, passed, probabilities)
-
-
-def _network(good: Cleaned, chosen: np.ndarray, bundle: Bundle, stage: Stages) -> np.ndarray:
-    """Class probabilities of the chosen light curves, some images at a time; (k, n_classes) float32."""
-    parts = [np.empty((0, len(bundle.classes)), np.float32)]
-    for start in range(0, len(chosen), IMAGES_AT_ONCE):
+    p_class = [np.empty((0, len(bundle.classes)), np.float32)]
+    chosen = []
+    index = np.flatnonzero(passed)
+    for start in range(0, len(index), AT_ONCE):
+        some = index[start : start + AT_ONCE]
+        t, mag, magerr, offsets = _take(good, some)
+        if finder is not None:
+            with stage("period"):
+                chosen.append(finder(t, mag, magerr, offsets, table[some]))
         with stage("images"):
-            images = _images(good, chosen[start : start + IMAGES_AT_ONCE], bundle)
+            images = dmdt_images(
+                t, mag, offsets, bundle.dt_edges, bundle.dm_edges, normalisation=bundle.normalisation
+            )
         with stage("network"):
-            parts.append(bundle.network(images))
-    return np.concatenate(parts)
+            p_class.append(bundle.network(images))
+    probabilities = cascade.leaf_probabilities(p_variable, np.concatenate(p_class), passed, bundle.priors)
+    found = Chosen.joined(chosen) if finder is not None else None
+    return Answers(table, p_variable, passed, probabilities, found)
 
 
-def _images(good: Cleaned, index: np.ndarray, bundle: Bundle) -> np.ndarray:
-    """Normalised dm-dt images of some of the light curves; (len(index), n_dm, n_dt) float32."""
+def _take(good: Cleaned, index: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Times, magnitudes, errors and offsets of some of the light curves."""
     lengths = np.diff(good.offsets)[index]
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     at = np.repeat(good.offsets[index] - offsets[:-1], lengths) + np.arange(offsets[-1])
-    counts = dmdt_counts(good.t[at], good.mag[at], offsets, bundle.dt_edges, bundle.dm_edges)
-    return normalise(counts, bundle.normalisation)
+    return good.t[at], good.mag[at], good.magerr[at], offsets

@@ -30,19 +30,32 @@ from lightmill.catalogs.rows import (
     rows_table,
 )
 from lightmill.catalogs.runfolder import RunFolder
+from lightmill.models.folder import BundleError
 from lightmill.pipeline import clean as cleaning
 from lightmill.pipeline.answer import Answers, answer
-from lightmill.pipeline.dmdt import dmdt_counts
+from lightmill.pipeline.candidates import COLUMNS, ordered, table
+from lightmill.pipeline.choose import Finder
+from lightmill.pipeline.dmdt import dmdt_images
 from lightmill.pipeline.features import index_of, statistics
+from lightmill.pipeline.period import search
 from lightmill.pipeline.recipe import Recipe
 from lightmill.pipeline.stages import Stages
 
 if TYPE_CHECKING:
     from lightmill.models.bundle import Bundle
+    from lightmill.models.choice import Choice
 
-__all__ = ["ALGORITHM_VERSION", "Unit", "classify_batch", "classify_unit", "prepare", "warm_up"]
+__all__ = ["ALGORITHM_VERSION", "Model", "Unit", "classify_batch", "classify_unit", "prepare", "warm_up"]
 
-ALGORITHM_VERSION = 1  #: raised by hand whenever the same input and bundle give other rows
+ALGORITHM_VERSION = 2  #: raised by hand whenever the same input and bundle give other rows
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model to apply."""
+
+    name: str  #: that it ships under, or the path of its folder
+    digest: str  #: sha256 that it must have
 
 
 @dataclass(frozen=True)
@@ -52,11 +65,11 @@ class Unit:
     partition: Partition
     layout: Layout
     recipe: Recipe
-    bundle: str  #: path of the bundle's folder
-    digest: str  #: sha256 that the bundle must have
+    bundle: Model
     fingerprint: str
     run_id: str
     folder: RunFolder  #: where it all goes
+    choice: Model | None = None  #: of periods; None: none is searched
 
     def __str__(self) -> str:
         return str(self.partition)
@@ -65,7 +78,7 @@ class Unit:
 def classify_unit(unit: Unit) -> Receipt:
     """Classify one partition and commit its rows, the list of what was rejected, and last its receipt."""
     start, stage = time.perf_counter(), Stages()
-    bundle = prepare(unit.bundle, unit.digest)
+    bundle, finder = prepare(unit)
     tables: list[pa.Table] = []
     rejected: list[pa.Table] = []
     rows_in = epochs = 0
@@ -73,7 +86,9 @@ def classify_unit(unit: Unit) -> Receipt:
     for batch in stage.over("read", batches):
         rows_in += len(batch)
         epochs += batch.n_epochs
-        rows, refused = classify_batch(batch, unit.recipe, bundle, unit.partition, unit.run_id, stage)
+        rows, refused = classify_batch(
+            batch, unit.recipe, bundle, unit.partition, unit.run_id, finder=finder, stage=stage
+        )
         tables.append(rows)
         rejected.append(refused)
     with stage("commit"):
@@ -113,6 +128,8 @@ def classify_batch(
     bundle: Bundle,
     partition: Partition,
     run_id: str,
+    *,
+    finder: Finder | None = None,
     stage: Stages | None = None,
 ) -> tuple[pa.Table, pa.Table]:
     """Classify a batch of light curves: the rows, and those that were rejected with their reasons.
@@ -128,32 +145,65 @@ def classify_batch(
         good = _reject_bad_positions(good, batch)
     # a threshold of 0 lets everything pass, and keeps p_variable
     threshold = 0.0 if recipe.gate.mode == "off" else recipe.gate.threshold
-    answers = answer(good, bundle, threshold=threshold, stage=stage)
+    answers = answer(good, bundle, threshold=threshold, finder=finder, stage=stage)
     with stage("rows"):
         return _rows(batch, good, answers, bundle, partition, run_id), _rejected(batch, good, run_id)
 
 
+def prepare(unit: Unit) -> tuple[Bundle, Finder | None]:
+    """The models of a unit, each loaded once in this process and the one that was meant; the kernels are ready too."""
+    _ready()
+    finder = None
+    if unit.choice is not None:
+        finder = Finder(unit.recipe.period.limits(), _load_choice(unit.choice))
+    return _load_bundle(unit.bundle), finder
+
+
 @lru_cache(maxsize=1)
-def prepare(bundle: str, digest: str) -> Bundle:
-    """Load a bundle once in this process and check that it is the one that is meant."""
+def _load_bundle(model: Model) -> Bundle:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from lightmill.models import bundle as bundles  # here: what only queries never imports TensorFlow
 
-    loaded = bundles.load(bundle)
-    if loaded.digest != digest:
-        raise bundles.BundleError(
-            f"bundle {bundle} has sha256 {loaded.digest[:8]}, the run was planned with {digest[:8]}: it was changed"
+    bundle = bundles.load(model.name)
+    _check_planned("bundle", model, bundle.digest)
+    return bundle
+
+
+@lru_cache(maxsize=1)
+def _load_choice(model: Model) -> Choice:
+    from lightmill.models import choice as choices
+
+    choice = choices.load(model.name, COLUMNS)
+    _check_planned("choice of periods", model, choice.digest)
+    return choice
+
+
+def _check_planned(what: str, model: Model, found: str) -> None:
+    if found != model.digest:
+        raise BundleError(
+            f"{what} {model.name} has sha256 {found[:8]}, the run was planned with {model.digest[:8]}: it was changed"
         )
-    return loaded
+
+
+_ready = lru_cache(maxsize=1)(lambda: warm_up())
 
 
 def warm_up() -> float:
-    """Compile the kernels into Numba's cache on this host, before several workers would each do so; seconds taken."""
+    """Compile the kernels into Numba's cache on this host, or load them from it; seconds taken.
+
+    The driver calls it before workers start, so that only one process compiles, and each worker when it is set up, on
+    a host where the driver does not run.
+    """
     start = time.perf_counter()
-    t = np.arange(8.0)
-    good = cleaning.clean(t, t, t + 1, np.zeros(8, np.int32), np.array([0, 8]), min_epochs=3)
-    statistics(good.t, good.mag, good.magerr, good.offsets)
-    dmdt_counts(good.t, good.mag, good.offsets, [0, 1, 8], [-8, 0, 8])
+    t = np.arange(16.0)
+    good = cleaning.clean(t, t % 3, t + 1, np.zeros(16, np.int32), np.array([0, 16]), min_epochs=3)
+    epochs = good.t, good.mag, good.magerr, good.offsets
+    known = statistics(*epochs)
+    dmdt_images(good.t, good.mag, good.offsets, [0, 1, 8], [-8, 0, 8])
+    found = search(*epochs, fmax=1.0)
+    rows, listed = table(found, known, 4)
+    ordered(found.candidates[:, :4], np.where(listed, 0.5, np.nan), t[-1:])
+    del rows
     return time.perf_counter() - start
 
 
@@ -209,6 +259,9 @@ def _rows(
     }
     if answers.p_variable is not None:
         columns["p_variable"] = answers.p_variable
+    if answers.chosen is not None:
+        columns["period"] = _where_known(1 / answers.chosen.frequency[:, 0], answers.passed)
+        columns["period_score"] = _where_known(answers.chosen.score[:, 0], answers.passed)
     columns |= dict(zip(probability_columns(bundle.leaves), probabilities.T, strict=True))
     return rows_table(columns, row_schema(bundle.leaves))
 
@@ -234,6 +287,13 @@ def _into_partition(index: np.ndarray, partition: Partition) -> tuple[np.ndarray
     first, last = partition.pixel << shift, ((partition.pixel + 1) << shift) - 1
     inside = np.clip(index, first, last)
     return inside, inside != index
+
+
+def _where_known(values: np.ndarray, passed: np.ndarray) -> pa.Array:
+    """Values of those that passed as a column of all; null where there is none."""
+    column = np.full(len(passed), np.nan)
+    column[passed] = values
+    return pa.array(column, mask=~np.isfinite(column))
 
 
 def _words(codes: np.ndarray, words: tuple[str, ...]) -> pa.Array:

@@ -226,12 +226,26 @@ def train(
         typer.Option(help="Light curves of the survey, for a gate: real epochs, errors, non-variables."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    periods: Annotated[
+        bool,
+        typer.Option(
+            "--periods", help="Train the choice among candidate periods; LABELS must have a column period."
+        ),
+    ] = False,
 ) -> None:
-    """Train the bundle of a recipe and write its model card.
+    """Train the bundle of a recipe and write its model card; or, with --periods, its choice of periods.
 
     Example: `lightmill train --labels crts_css_labelled.parquet --recipe crts-7 --out bundle`
+
+    Example: `lightmill train --labels crts_css_labelled.parquet --periods --out choice`
     """
     from lightmill.pipeline.recipe import load_recipe
+
+    if periods:
+        from lightmill.pipeline.fit_choice import fit_choice
+
+        _print_json(fit_choice(labels, load_recipe(recipe), out, seed=seed or 0, progress=messages.print))
+        return
     from lightmill.pipeline.train import train as make
 
     metrics = make(labels, load_recipe(recipe), out, survey=survey or (), seed=seed, progress=messages.print)

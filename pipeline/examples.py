@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lightmill.pipeline.dmdt import Grid, dmdt_counts, normalise
+from lightmill.pipeline.dmdt import Grid, dmdt_images
 from lightmill.pipeline.features import statistics
 from lightmill.pipeline.hosts import Hosts
 from lightmill.pipeline.reobserve import ErrorCurve, Observer, Star, inject
@@ -52,8 +52,9 @@ class Curves:
 
     def images(self, grid: Grid, normalisation: str) -> np.ndarray:
         """(n, n_dm, n_dt) float32."""
-        counts = dmdt_counts(self.t, self.mag, self.offsets, grid.dt_edges, grid.dm_edges)
-        return normalise(counts, normalisation)
+        return dmdt_images(
+            self.t, self.mag, self.offsets, grid.dt_edges, grid.dm_edges, normalisation=normalisation
+        )
 
     def statistics(self) -> np.ndarray:
         """(n, len(STATISTICS)) float64."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from scipy.fft import rfft
@@ -55,6 +55,10 @@ class Periods:
     def frequency(self) -> np.ndarray:
         """(n,) float64 [1/d] of the highest rank."""
         return self.candidates[:, 0]
+
+    def take(self, some: slice | np.ndarray) -> Periods:
+        """Those of some of the light curves."""
+        return Periods(*(getattr(self, field.name)[some] for field in fields(self)))
 
 
 def search(

@@ -34,14 +34,17 @@ class Plan:
 
 
 def fingerprint(
-    partition: Partition, science: Mapping[str, object], digest: str, versions: Mapping[str, int]
+    partition: Partition,
+    science: Mapping[str, object],
+    models: Mapping[str, str],
+    versions: Mapping[str, int],
 ) -> str:
-    """sha256 of all that decides a unit's rows: its input, the science fields, the bundle and our own versions."""
+    """sha256 of all that decides a unit's rows: its input, the science fields, the models' digests, our versions."""
     facts = {
         "input": partition.identity(),
         "pixel": [partition.order, partition.pixel],
         "science": science,
-        "bundle": digest,
+        "models": dict(models),
         "versions": dict(versions),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -12,9 +12,9 @@ import json
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lightmill.catalogs.lightcurves import LAYOUTS, Layout
 from lightmill.pipeline.dmdt import GRIDS, NORMALISATIONS, Grid
@@ -108,6 +108,27 @@ class GateTable(_Table):
     threshold: float | None = Field(default=None, ge=0, le=1)  #: p_variable to pass; None: the bundle's own
 
 
+class PeriodTable(_Table):
+    """`[period]`: "on" searches a period in what passes the gate; frequencies in 1/d."""
+
+    mode: Literal["on", "off"] = "off"
+    fmin: float = Field(default=0.0005, gt=0)
+    fmax: float = Field(default=25.0, gt=0)
+    oversampling: float = Field(default=1.5, ge=1)
+    candidates: int = Field(default=30, ge=1)  #: peaks that are judged, each with its half
+    choice: str = "period-choice"  #: which of the candidates: a model by name, or the path of its folder
+
+    @model_validator(mode="after")
+    def _ordered(self) -> PeriodTable:
+        if self.fmin >= self.fmax:
+            raise ValueError(f"fmin must be below fmax, got {self.fmin} and {self.fmax}")
+        return self
+
+    def limits(self) -> dict[str, Any]:
+        """The arguments of `period.search`."""
+        return self.model_dump(include={"fmin", "fmax", "oversampling", "candidates"})
+
+
 class ModelTable(_Table):
     """`[model]`: the bundle to apply, by the name it ships under or by path."""
 
@@ -148,13 +169,14 @@ class Recipe(_Table):
     clean: CleanTable = CleanTable()
     dmdt: DmdtTable = DmdtTable()
     gate: GateTable = GateTable()
+    period: PeriodTable = PeriodTable()
     model: ModelTable
     operational: OperationalTable = OperationalTable()
     train: TrainTable | None = None
 
     def science(self) -> dict[str, object]:
         """The fields that decide the results, as plain JSON values."""
-        return self.model_dump(mode="json", include={"layout", "clean", "dmdt", "gate"})
+        return self.model_dump(mode="json", include={"layout", "clean", "dmdt", "gate", "period"})
 
     def digest(self) -> str:
         """sha256 of the science fields."""

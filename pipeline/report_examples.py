@@ -16,7 +16,7 @@ from lightmill.catalogs.lightcurves import LightCurves
 from lightmill.catalogs.partitions import Partition
 from lightmill.catalogs.release import Release, open_release, read_batches
 from lightmill.pipeline.clean import clean
-from lightmill.pipeline.dmdt import dmdt_counts, normalise
+from lightmill.pipeline.dmdt import dmdt_images
 from lightmill.pipeline.recipe import Recipe
 from lightmill.pipeline.report_catalogue import Catalogue, Key
 
@@ -201,8 +201,9 @@ def _examples(curves: LightCurves, rows: Sequence[Row], recipe: Recipe) -> Itera
         bad_flags=recipe.clean.bad_flags, min_epochs=recipe.clean.min_epochs,
     )  # fmt: skip
     grid = recipe.dmdt.edges()
-    counts = dmdt_counts(good.t, good.mag, good.offsets, grid.dt_edges, grid.dm_edges)
-    images = normalise(counts, recipe.dmdt.normalisation)
+    images = dmdt_images(
+        good.t, good.mag, good.offsets, grid.dt_edges, grid.dm_edges, normalisation=recipe.dmdt.normalisation
+    )
     for i, at in enumerate(good.accepted.tolist()):
         own = slice(good.offsets[i], good.offsets[i + 1])
         yield Example(rows[at], good.t[own], good.mag[own], good.magerr[own], images[i])

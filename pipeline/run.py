@@ -21,9 +21,11 @@ from lightmill.catalogs.runfolder import RunFolder
 from lightmill.cluster.local import available_cores, local_cluster
 from lightmill.cluster.worker import Prepare
 from lightmill.models import bundle as bundles
+from lightmill.models import choice as choices
 from lightmill.models import extras
+from lightmill.models.choice import ChoiceManifest
 from lightmill.models.manifest import Manifest
-from lightmill.pipeline.classify import ALGORITHM_VERSION, Unit, classify_unit, prepare, warm_up
+from lightmill.pipeline.classify import ALGORITHM_VERSION, Model, Unit, classify_unit, prepare, warm_up
 from lightmill.pipeline.drive import drive
 from lightmill.pipeline.plan import Plan, Task, fingerprint, plan
 from lightmill.pipeline.recipe import Recipe
@@ -99,17 +101,19 @@ def run(
     start = time.perf_counter()
     release = open_release(url, recipe.layout.choices())
     bundle = bundles.verify(recipe.model.bundle)
-    extras.check("keras", "tensorflow", "safetensors", *(["xgboost"] if bundle.gate else []))
+    searching = recipe.period.mode == "on"
+    extras.check("keras", "tensorflow", "safetensors", *(["xgboost"] if bundle.gate or searching else []))
     grid = recipe.dmdt.edges()
     bundles.check_images(bundle, grid.dt_edges, grid.dm_edges, recipe.dmdt.normalisation)
     folder = RunFolder(out.absolute())
-    identity, record = _identify(url, recipe, bundle, folder)
+    choice = choices.read_manifest(recipe.period.choice) if searching else None
+    identity, record = _identify(url, recipe, bundle, choice, folder)
     todo = _plan(release, recipe, region, identity, folder)
     watch("planned", _planned(todo))
     failures: list[Failure] = []
     receipts = list(todo.current)
     if todo.tasks:
-        make = _unit_maker(release, recipe, bundle.digest, record["run_id"], folder)
+        make = _unit_maker(release, recipe, identity, record["run_id"], folder)
         count = min(workers or recipe.operational.workers or available_cores(), len(todo.tasks))
         computed, failures = _compute(todo.tasks, make, count, watch)
         receipts += computed
@@ -129,7 +133,7 @@ def run(
 
 
 def _identify(
-    url: str, recipe: Recipe, bundle: Manifest, folder: RunFolder
+    url: str, recipe: Recipe, bundle: Manifest, choice: ChoiceManifest | None, folder: RunFolder
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """What may not change while a folder is filled, and the record of the run in it."""
     identity = {
@@ -137,7 +141,7 @@ def _identify(
         "science": recipe.science(),
         "bundle": bundle.digest,
         "versions": {"algorithm": ALGORITHM_VERSION, "schema": SCHEMA_VERSION},
-    }
+    } | ({"period_choice": choice.digest} if choice else {})
     further = {
         "run_id": f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.urandom(3).hex()}",
         "recipe": recipe.model_dump(mode="json"),
@@ -152,8 +156,9 @@ def _plan(
     partitions = release.table.partitions(region)
     if not partitions:
         raise RunError(f"no partition of {release.table.url} overlaps the region asked for: nothing to do")
-    bundle, versions = identity["bundle"], identity["versions"]
-    wanted = [(p, fingerprint(p, recipe.science(), bundle, versions)) for p in partitions]
+    versions = identity["versions"]
+    models = {kind: identity[kind] for kind in ("bundle", "period_choice") if kind in identity}
+    wanted = [(p, fingerprint(p, recipe.science(), models, versions)) for p in partitions]
     todo = plan(wanted, folder.done(), release.table.pixels())
     folder.clear_scratch()
     stale = {(task.partition.order, task.partition.pixel) for task in todo.tasks}
@@ -173,10 +178,12 @@ def _planned(todo: Plan) -> dict[str, Any]:
 
 
 def _unit_maker(
-    release: Release, recipe: Recipe, digest: str, run_id: str, folder: RunFolder
+    release: Release, recipe: Recipe, identity: dict[str, Any], run_id: str, folder: RunFolder
 ) -> Callable[[Task], Unit]:
-    given = Path(recipe.model.bundle)
-    bundle = str(given.absolute()) if given.is_dir() else recipe.model.bundle
+    bundle = Model(_anywhere(recipe.model.bundle), identity["bundle"])
+    choice = None
+    if "period_choice" in identity:
+        choice = Model(_anywhere(recipe.period.choice), identity["period_choice"])
 
     def make(task: Task) -> Unit:
         return Unit(
@@ -184,13 +191,18 @@ def _unit_maker(
             layout=release.layout,
             recipe=recipe,
             bundle=bundle,
-            digest=digest,
+            choice=choice,
             fingerprint=task.fingerprint,
             run_id=run_id,
             folder=folder,
         )
 
     return make
+
+
+def _anywhere(name: str) -> str:
+    """The name of a model that ships, or a path that a worker elsewhere in the file tree understands."""
+    return str(Path(name).absolute()) if Path(name).is_dir() else name
 
 
 def _compute(
@@ -203,7 +215,7 @@ def _compute(
     watch("starting", {"workers": workers})
     warm_up()
     with local_cluster(workers) as client:
-        client.register_plugin(Prepare(prepare, units[0].bundle, units[0].digest))
+        client.register_plugin(Prepare(prepare, units[0]))
         watch("started", {"workers": workers})
         for outcome in drive(client, classify_unit, units, name=_key, window=WINDOW * workers):
             unit: Unit = outcome.task

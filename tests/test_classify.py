@@ -24,7 +24,7 @@ from lightmill.catalogs.rows import FLAGS, RowsError, rejected_schema, row_schem
 from lightmill.catalogs.runfolder import RunFolder
 from lightmill.models import cascade
 from lightmill.pipeline import classify as module
-from lightmill.pipeline.classify import Unit, classify_batch, classify_unit
+from lightmill.pipeline.classify import Model, Unit, classify_batch, classify_unit
 from lightmill.pipeline.clean import REASONS
 from lightmill.pipeline.dmdt import GRIDS, counts_reference, normalise
 from lightmill.pipeline.recipe import Recipe
@@ -69,6 +69,7 @@ class FakeBundle:
 
 
 BUNDLE = FakeBundle()
+FAKE = Model("fake", BUNDLE.digest)
 RECIPE = Recipe.model_validate({"name": "fake", "model": {"bundle": "fake"}})
 
 
@@ -111,11 +112,11 @@ def release(tmp_path, messy, write_hats):
 @pytest.fixture
 def unit(release, tmp_path, monkeypatch):
     """Make the unit of a partition, and let every worker find the fake bundle."""
-    monkeypatch.setattr(module, "prepare", lambda name, digest: BUNDLE)
+    monkeypatch.setattr(module, "prepare", lambda unit: (BUNDLE, None))
 
     def make(partition, used: Recipe = RECIPE, out: str = "out") -> Unit:
         folder = RunFolder(tmp_path / out)
-        return Unit(partition, release.layout, used, "fake", BUNDLE.digest, "f" * 64, "run-1", folder)
+        return Unit(partition, release.layout, used, FAKE, "f" * 64, "run-1", folder)
 
     return make
 
@@ -306,13 +307,13 @@ def at_border(order: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_rows_at_the_border_are_moved_into_their_partition(tmp_path, make_stars, write_hats, monkeypatch):
-    monkeypatch.setattr(module, "prepare", lambda name, digest: BUNDLE)
+    monkeypatch.setattr(module, "prepare", lambda unit: (BUNDLE, None))
     ra, dec = at_border(ORDER)
     stars = make_stars(ra=ra, dec=dec)
     inside = write_hats(tmp_path / "release", stars, order=ORDER, positions=pa.float32())
     release, folder, moved = open_release(str(tmp_path / "release")), RunFolder(tmp_path / "out"), 0
     for partition in release.table.partitions():
-        unit = Unit(partition, release.layout, RECIPE, "fake", BUNDLE.digest, "f", "run-1", folder)
+        unit = Unit(partition, release.layout, RECIPE, FAKE, "f", "run-1", folder)
         assert classify_unit(unit).classified == len(inside[partition.pixel])
         rows, _ = written(folder, partition)
         index, flags = rows["_healpix_29"].to_numpy(), rows["flags"].to_numpy()
@@ -407,7 +408,11 @@ def test_nothing_is_committed_of_a_bundle_that_does_not_add_up(release, unit, mo
 
 def test_a_light_curve_that_gets_lost_stops_the_commit(release, unit, monkeypatch):
     real = module.classify_batch
-    monkeypatch.setattr(module, "classify_batch", lambda *args: (real(*args)[0].slice(1), real(*args)[1]))
+    monkeypatch.setattr(
+        module,
+        "classify_batch",
+        lambda *args, **more: (real(*args, **more)[0].slice(1), real(*args, **more)[1]),
+    )
     one = unit(release.table.partitions()[0])
     with pytest.raises(RuntimeError, match="rows were lost; nothing was committed"):
         classify_unit(one)
@@ -432,7 +437,7 @@ def test_a_full_disk_leaves_no_receipt(release, unit, monkeypatch, messy, file):
     assert list(one.folder.scratch.iterdir()) == []
     monkeypatch.undo()
     # the next attempt goes on as if nothing had been
-    monkeypatch.setattr(module, "prepare", lambda name, digest: BUNDLE)
+    monkeypatch.setattr(module, "prepare", lambda unit: (BUNDLE, None))
     assert classify_unit(one).rows_in > 0
 
 
@@ -453,15 +458,22 @@ def test_a_bundle_that_was_changed_is_refused(monkeypatch):
     from lightmill.models import bundle as bundles
 
     monkeypatch.setattr(bundles, "load", lambda name: BUNDLE)
-    module.prepare.cache_clear()
+    module._load_bundle.cache_clear()
     try:
-        assert module.prepare("fake", BUNDLE.digest) is BUNDLE
+        assert module._load_bundle(FAKE) is BUNDLE
         with pytest.raises(
             bundles.BundleError, match="has sha256 0123abcd, the run was planned with ffffffff"
         ):
-            module.prepare("fake", "f" * 64)
+            module._load_bundle(Model("fake", "f" * 64))
     finally:
-        module.prepare.cache_clear()
+        module._load_bundle.cache_clear()
+
+
+def test_a_choice_that_was_changed_is_refused():
+    with pytest.raises(
+        module.BundleError, match=r"choice of periods period-choice has sha256 .*, the run was planned"
+    ):
+        module._load_choice(Model("period-choice", "f" * 64))
 
 
 def test_warm_up():

@@ -70,33 +70,34 @@ def test_every_partition_is_either_to_do_or_done(wanted, done):
 
 
 def test_a_second_plan_after_all_was_done_has_nothing_to_do():
-    wanted = [(partition(p), fingerprint(partition(p), SCIENCE, "d", VERSIONS)) for p in range(5)]
+    wanted = [(partition(p), fingerprint(partition(p), SCIENCE, {"bundle": "d"}, VERSIONS)) for p in range(5)]
     first = plan(wanted, {}, [])
     done = {(3, t.partition.pixel): receipt(t.partition.pixel, t.fingerprint) for t in first.tasks}
     assert plan(wanted, done, done.keys()).tasks == ()
 
 
-BASE = fingerprint(partition(1), SCIENCE, "digest", VERSIONS)
+BASE = fingerprint(partition(1), SCIENCE, {"bundle": "digest"}, VERSIONS)
 
 
 def test_the_fingerprint_is_a_sha256_and_stable():
     assert len(BASE) == 64
     assert int(BASE, 16)
     again = {"gate": {"mode": "on"}, "clean": {"min_epochs": 20}}  # another order of the same fields
-    assert fingerprint(partition(1), again, "digest", dict(reversed(VERSIONS.items()))) == BASE
+    assert fingerprint(partition(1), again, {"bundle": "digest"}, dict(reversed(VERSIONS.items()))) == BASE
 
 
 @pytest.mark.parametrize(
     "changed",
     [
-        (partition(2), SCIENCE, "digest", VERSIONS),
-        (partition(1, stamp="2"), SCIENCE, "digest", VERSIONS),
-        (replace(partition(1), files=()), SCIENCE, "digest", VERSIONS),
-        (replace(partition(1), order=4), SCIENCE, "digest", VERSIONS),
-        (partition(1), SCIENCE | {"clean": {"min_epochs": 21}}, "digest", VERSIONS),
-        (partition(1), SCIENCE, "other", VERSIONS),
-        (partition(1), SCIENCE, "digest", VERSIONS | {"algorithm": 2}),
-        (partition(1), SCIENCE, "digest", VERSIONS | {"schema": 2}),
+        (partition(2), SCIENCE, {"bundle": "digest"}, VERSIONS),
+        (partition(1, stamp="2"), SCIENCE, {"bundle": "digest"}, VERSIONS),
+        (replace(partition(1), files=()), SCIENCE, {"bundle": "digest"}, VERSIONS),
+        (replace(partition(1), order=4), SCIENCE, {"bundle": "digest"}, VERSIONS),
+        (partition(1), SCIENCE | {"clean": {"min_epochs": 21}}, {"bundle": "digest"}, VERSIONS),
+        (partition(1), SCIENCE, {"bundle": "other"}, VERSIONS),
+        (partition(1), SCIENCE, {"bundle": "digest", "period_choice": "one"}, VERSIONS),
+        (partition(1), SCIENCE, {"bundle": "digest"}, VERSIONS | {"algorithm": 2}),
+        (partition(1), SCIENCE, {"bundle": "digest"}, VERSIONS | {"schema": 2}),
     ],
 )
 def test_whatever_decides_the_rows_changes_the_fingerprint(changed):
@@ -105,4 +106,4 @@ def test_whatever_decides_the_rows_changes_the_fingerprint(changed):
 
 def test_where_the_release_lies_does_not():
     moved = replace(partition(1), files=(File("bucket/elsewhere/Npix=1.parquet", 100, "1"),), protocol="s3")
-    assert fingerprint(moved, SCIENCE, "digest", VERSIONS) == BASE
+    assert fingerprint(moved, SCIENCE, {"bundle": "digest"}, VERSIONS) == BASE

@@ -19,6 +19,7 @@ import pytest
 from hats.io.validation import is_valid_catalog
 
 from lightmill.catalogs.partitions import Cone
+from lightmill.catalogs.rows import FLAGS
 from lightmill.catalogs.runfolder import NotAnOutput, RunFolder
 from lightmill.models.bundle import BundleError
 from lightmill.pipeline.recipe import Recipe, load_recipe
@@ -94,7 +95,13 @@ class TestGoodRelease:
         np.testing.assert_allclose(
             rows.column("margin").to_numpy(), ordered[:, -1] - ordered[:, -2], atol=1e-6
         )
-        assert rows.column("period").null_count == len(rows)
+        period, score = (rows.column(name).to_numpy() for name in ("period", "period_score"))
+        gated_out = (rows.column("flags").to_numpy() & FLAGS["gated_out"]) != 0
+        # a period was searched in all that passed the gate, and in nothing else
+        assert (np.isnan(period) == gated_out).all()
+        assert (np.isnan(score) == gated_out).all()
+        assert (period[~gated_out] > 1 / 25).all()
+        assert (score[~gated_out] >= 0).all()
         # some pass the gate and some do not: neither stage is idle
         assert set(rows.column("flags").to_pylist()) == {0, 1}
 

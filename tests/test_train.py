@@ -114,6 +114,7 @@ def test_training_with_a_gate(tmp_path: Path):
         "n alone",
         "baseline alone",
         "mean alone",
+        "median alone",
         "magerr_median alone",
         "these together",
         "shuffled labels",
