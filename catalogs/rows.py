@@ -80,7 +80,7 @@ def row_schema(leaves: Sequence[str]) -> pa.Schema:
             _field("margin", pa.float32(), "best minus second probability", "", "stat.probability"),
             *probabilities,
             _field("period", pa.float64(), "period; null where none was searched", "d", "time.period"),
-            _field("period_score", pa.float32(), "−log10 of the chance that white noise has a period as good", "", "stat.likelihood"),
+            _field("period_score", pa.float32(), "−log10 of the false-alarm probability", "", "stat.likelihood"),
             _field("novelty", pa.float32(), "distance from the training set; null: not computed", "", "stat.value"),
             _field("flags", pa.int32(), "1 gated out, 2 index moved into its partition", "", "meta.code"),
             _field("bundle", _WORD, "first 8 digits of the bundle's sha256", "", "meta.version"),
