@@ -111,7 +111,7 @@ def search(
     days[chosen] = period_fold.days_needed(epochs.baseline[chosen] / night.day[chosen], oversampling)
     found = _nothing(len(days), 2 * candidates)
     looked = _Looked.at(fmin, fmax, epochs.baseline, days, night.day)
-    work = period_fit.workspace(_longest(offsets), HARMONICS)
+    work = period_fit.workspace(_longest(offsets), candidates, HARMONICS, FITTED)
     for some, frequency, count in _peaks(epochs, night, days, chosen, looked, fmax, candidates):
         period_fit.judge(
             epochs.time, epochs.weight, epochs.product, offsets, epochs.variance, some, frequency, count,

@@ -49,6 +49,7 @@ def _polynomial(values: np.ndarray) -> tuple[np.float32, ...]:
 _SQUARES = 0.125 * (1 - np.cos(np.pi * (np.arange(64) + 0.5) / 64))
 _SINE = _polynomial(np.sin(np.pi * np.sqrt(_SQUARES)) / np.sqrt(_SQUARES))
 _COSINE = _polynomial(np.cos(np.pi * np.sqrt(_SQUARES)))
+FREQUENCY, RANK, POWER, EXPLAINED = range(4)  #: columns of a candidate's row; the coefficients come last
 ZERO, ONE, TWO = np.float32(0), np.float32(1), np.float32(2)
 
 # nogil: threads may search side by side. fastmath: sums in any order, and no care for NaN, which `clean` has removed.
@@ -56,14 +57,16 @@ ZERO, ONE, TWO = np.float32(0), np.float32(1), np.float32(2)
 _jit = njit(nogil=True, cache=True, error_model="numpy", fastmath=True, boundscheck=False)
 
 
-def workspace(longest: int, harmonics: int) -> tuple[np.ndarray, ...]:
-    """Scratch for light curves of at most `longest` epochs: waves, sums, normal equations, solution, R²."""
+def workspace(longest: int, peaks: int, harmonics: int, fitted: int) -> tuple[np.ndarray, ...]:
+    """Scratch for light curves of at most `longest` epochs and so many peaks: waves, sums, normal equations, solution,
+    R², and a row for each candidate with `fitted` harmonics' coefficients."""
     return (
         np.empty((4, longest), np.float32),
         np.empty((4, 2 * harmonics + 1)),
         np.empty((2 * harmonics, 2 * harmonics)),
         np.empty(2 * harmonics),
         np.empty(harmonics),
+        np.empty((2 * peaks, EXPLAINED + harmonics + 2 * fitted)),
     )
 
 
@@ -124,56 +127,49 @@ def judge(
         i = some[j]
         a, b = offsets[i], offsets[i + 1]
         epochs = time[a:b], weight[a:b], product[a:b]
-        rows = candidates[i], rank[i], explained[i], power[i]
-        count = _list(epochs, variance[i], peaks[j, : counts[j]], step[i], lowest[i], work, *rows)
-        if count > 0:
-            _polish(epochs, variance[i], min(count, polished), work, *rows)
-        for c in range(count):
-            _explain(candidates[i, c], epochs, variance[i], work)
-            _solve(work[2], work[3], wave[i, c])
-            score[i, c] = significance(explained[i, c], b - a, frequencies[i])
+        found, count = _list(epochs, variance[i], peaks[j, : counts[j]], step[i], lowest[i], work)
+        for c in np.argsort(-found[:count, RANK], kind="mergesort")[:polished]:
+            f = _summit(
+                found[c, FREQUENCY],
+                found[c, EXPLAINED : EXPLAINED + explained.shape[2]],
+                epochs,
+                variance[i],
+                work,
+            )
+            _judge(f, found[c, POWER], epochs, variance[i], work, found[c])
+        for place, c in enumerate(np.argsort(-found[:count, RANK], kind="mergesort")):
+            row = found[c]
+            candidates[i, place], rank[i, place], power[i, place] = row[FREQUENCY], row[RANK], row[POWER]
+            explained[i, place] = row[EXPLAINED : EXPLAINED + explained.shape[2]]
+            wave[i, place] = row[EXPLAINED + explained.shape[2] :]
+            score[i, place] = significance(explained[i, place], b - a, frequencies[i])
 
 
 @_jit
-def _list(epochs, variance, peaks, df, lowest, work, frequency, rank, explained, power):
-    """The candidates of one light curve from the highest rank down; how many they are."""
-    time, found = epochs[0], work[4]
+def _list(epochs, variance, peaks, df, lowest, work):
+    """The candidates of one light curve, a row each as `_judge` fills it, and how many they are."""
+    time, found = epochs[0], work[5]
     apart = SAME / (time[time.size - 1] - time[0])
     count = 0
     for i in range(peaks.size):
         f, height = _climb(peaks[i] * df, epochs, df, work[0])
         for part in range(1, 3):
             g = f / part
-            if g < lowest or _listed(g, frequency, count, apart):
-                continue
-            _explain(g, epochs, variance, work)
-            r, _ = _rank(found, time.size)
-            at = count
-            while at > 0 and rank[at - 1] < r:
-                _move(at - 1, at, frequency, rank, explained, power)
-                at -= 1
-            frequency[at], rank[at], power[at] = g, r, TWO * height / variance
-            explained[at] = found
-            count += 1
-    return count
+            if g >= lowest and not _listed(g, found[:count], apart):
+                _judge(g, TWO * height / variance, epochs, variance, work, found[count])
+                count += 1
+    return found, count
 
 
 @_jit
-def _polish(epochs, variance, count, work, frequency, rank, explained, power):
-    """Move the best `count` candidates to where their own fits explain most, and order them anew."""
-    found = work[4]
-    n = epochs[0].size
-    for i in range(count):
-        f = _summit(frequency[i], explained[i], epochs, variance, work)
-        _explain(f, epochs, variance, work)
-        r, _ = _rank(found, n)
-        p = power[i]
-        at = i
-        while at > 0 and rank[at - 1] < r:
-            _move(at - 1, at, frequency, rank, explained, power)
-            at -= 1
-        frequency[at], rank[at], power[at] = f, r, p
-        explained[at] = found
+def _judge(f, power, epochs, variance, work, row):
+    """Frequency, rank, power, R² and coefficients of a candidate into `row`."""
+    explained = work[4]
+    _explain(f, epochs, variance, work, explained.size)
+    row[FREQUENCY], row[POWER] = f, power
+    row[RANK], _ = _rank(explained, epochs[0].size)
+    row[EXPLAINED : EXPLAINED + explained.size] = explained
+    _solve(work[2], work[3], row[EXPLAINED + explained.size :])
 
 
 @_jit
@@ -184,14 +180,14 @@ def _summit(f, explained, epochs, variance, work):
     step = CLOSE / (h * (time[time.size - 1] - time[0]))
     here = explained[h - 1]
     for _ in range(PARABOLAS):
-        _explain(f - step, epochs, variance, work)
+        _explain(f - step, epochs, variance, work, h)
         before = found[h - 1]
-        _explain(f + step, epochs, variance, work)
+        _explain(f + step, epochs, variance, work, h)
         after = found[h - 1]
         bend = before - 2.0 * here + after
         move = 0.5 * (before - after) / bend if bend < 0.0 else np.copysign(FARTHEST, after - before)
         move = min(max(move, -FARTHEST), FARTHEST)
-        _explain(f + move * step, epochs, variance, work)
+        _explain(f + move * step, epochs, variance, work, h)
         if found[h - 1] <= here:
             break
         f, here = f + move * step, found[h - 1]
@@ -220,16 +216,10 @@ def significance(explained, n, frequencies):
 
 
 @_jit
-def _move(source, target, frequency, rank, explained, power):
-    frequency[target], rank[target], power[target] = frequency[source], rank[source], power[source]
-    explained[target] = explained[source]
-
-
-@_jit
-def _listed(f, frequency, count, apart):
+def _listed(f, found, apart):
     near = False
-    for i in range(count):
-        near |= abs(frequency[i] - f) < apart
+    for i in range(len(found)):
+        near |= abs(found[i, FREQUENCY] - f) < apart
     return near
 
 
@@ -269,7 +259,7 @@ def _climb(f, epochs, df, waves):
     n, start, height = time.size, f, 0.0
     cosine, sine = waves[0, :n], waves[1, :n]
     scale = np.float32(2.0 / (time[n - 1] - time[0]))
-    for k in range(STEPS + 1):
+    for _ in range(STEPS):
         _turn(f, time, cosine, sine)
         a = b = a1 = b1 = a2 = b2 = ZERO
         for i in range(n):
@@ -280,21 +270,20 @@ def _climb(f, epochs, df, waves):
             b1 += s * x
             a2 += c * x * x
             b2 += s * x * x
-        height = a * a + b * b
-        if k == STEPS:
-            break
         slope, bend = b * a1 - a * b1, b1 * b1 + a1 * a1 - a * a2 - b * b2
-        limit = 0.5 * df
+        limit, here = 0.5 * df, f
         move = -slope / bend / (2.0 * np.pi) * scale if bend < 0.0 else np.copysign(0.5 * limit, slope)
         f += min(max(move, -limit), limit)
         f = min(max(f, start - df), start + df)
+        angle = 2.0 * np.pi * (f - here) / scale
+        height = a * a + b * b + 2.0 * slope * angle + bend * angle * angle
     return f, height
 
 
 @_jit
-def _explain(f, epochs, variance, work):
-    """R² of 1…H harmonics of f into work[4]."""
-    waves, sums, normal, solution, found = work
+def _explain(f, epochs, variance, work, harmonics):
+    """R² of 1…`harmonics` harmonics of f into work[4]; the factor, and what it makes of the data, into work[2:4]."""
+    waves, sums, normal, solution, found, _ = work
     time, weight, product = epochs
     n = time.size
     cosine, sine, c, s = waves[0, :n], waves[1, :n], waves[2, :n], waves[3, :n]
@@ -303,14 +292,14 @@ def _explain(f, epochs, variance, work):
         c[i] = cosine[i]
         s[i] = sine[i]
     sums[0, 0], sums[1, 0] = 1.0, 0.0
-    for h in range(1, sums.shape[1]):
+    for h in range(1, 2 * harmonics + 1):
         if h > 1:
             for i in range(n):
                 x, y = c[i], s[i]
                 c[i] = x * cosine[i] - y * sine[i]
                 s[i] = x * sine[i] + y * cosine[i]
         a = b = p = q = ZERO
-        if h <= found.size:
+        if h <= harmonics:
             for i in range(n):
                 a += weight[i] * c[i]
                 b += weight[i] * s[i]
@@ -322,8 +311,9 @@ def _explain(f, epochs, variance, work):
                 a += weight[i] * c[i]
                 b += weight[i] * s[i]
         sums[0, h], sums[1, h] = a, b
-    _normal_equations(sums, normal, solution)
-    _nested(normal, solution, variance, found)
+    size = 2 * harmonics
+    _normal_equations(sums, normal[:size, :size], solution[:size])
+    _nested(normal[:size, :size], solution[:size], variance, found)
 
 
 @_jit

@@ -250,7 +250,7 @@ def _peaks(spectra, days, waves, twiddles, correction, parts, sums, first, last,
         for m in range(0, cycles, 2):
             _product(parts, waves[m], waves[m + 1], half, sums)
             for j in range(2):
-                if _powers(sums[4 * BLOCK * j :], correction[block, m + j]) <= least:
+                if not _powers(sums[4 * BLOCK * j :], correction[block, m + j], least):
                     continue
                 for sign in range(1 if m + j == 0 else 2):
                     row = sums[(4 * j + sign) * BLOCK :]
@@ -323,8 +323,11 @@ def _product(parts, wave, other, half, sums):
 
 
 @_jit
-def _powers(sums, correction):
-    """|U − iV|² and |U + iV|², corrected, in place of U; returns the highest of both."""
+def _powers(sums, correction, least):
+    """|U − iV|² and |U + iV|², corrected, in place of U; returns how many exceed `least`.
+
+    (Counting is done in vector lanes, looking for the highest float is not.)
+    """
     up, down = correction[0], correction[1]
     for j in range(BLOCK):
         k = np.uint64(j)
@@ -332,7 +335,7 @@ def _powers(sums, correction):
         total, cross = a * a + b * b + c * c + d * d, np.float32(2) * (a * d - b * c)
         sums[k] = up * (total + cross)
         sums[k + ROW1] = down * (total - cross)
-    highest = np.float32(0)
+    count = 0
     for k in range(2 * BLOCK):
-        highest = max(highest, sums[k])
-    return highest
+        count += sums[k] > least
+    return count

@@ -103,10 +103,10 @@ def test_the_highest_peaks_of_the_power_spectrum_are_candidates(times):
     # two of 20 peaks or more are as high to the gridding's error, 1e-3: the highest is among those that are judged
     assert np.nanmax(found.power[0]) >= 0.998 * direct_power(t, mag, magerr, grid).max()
     # the power told is the peak's: that of the candidate, or of twice its frequency; those that were moved to where
-    # several harmonics fit best are at its foot
+    # several harmonics fit best are at its foot. Its last step is told by Taylor's second order, not by a new sum
     rest = found.candidates[0, POLISHED:][np.isfinite(found.candidates[0, POLISHED:])]
     here = np.stack([direct_power(t, mag, magerr, k * rest) for k in (1, 2)])
-    assert np.abs(here - found.power[0, POLISHED : POLISHED + len(rest)]).min(0).max(initial=0) < 1e-5
+    assert np.abs(here - found.power[0, POLISHED : POLISHED + len(rest)]).min(0).max(initial=0) < 2e-4
 
 
 @pytest.mark.parametrize("n", [FEWEST, 25, 64, 300, 1000])
