@@ -27,7 +27,7 @@ CONSIDERED = 24  #: candidates asked about; more of them bring no more right per
 FOLDS = 5
 COPIES = 2  #: of each star with fewer epochs, to train on besides
 THINNEST, SHORTEST = 0.3, 30  #: share of the epochs that a copy keeps at least, and their number
-PARAMETERS = {
+PARAMETERS: dict[str, Any] = {
     "rounds": 200,
     "depth": 8,
     "learning_rate": 0.05,

@@ -157,7 +157,9 @@ def _plan(
     if not partitions:
         raise RunError(f"no partition of {release.table.url} overlaps the region asked for: nothing to do")
     versions = identity["versions"]
-    models = {kind: identity[kind] for kind in ("bundle", "period_choice") if kind in identity}
+    models: dict[str, str] = {
+        kind: identity[kind] for kind in ("bundle", "period_choice") if kind in identity
+    }
     wanted = [(p, fingerprint(p, recipe.science(), models, versions)) for p in partitions]
     todo = plan(wanted, folder.done(), release.table.pixels())
     folder.clear_scratch()
