@@ -7,27 +7,24 @@ at a time: the transforms are scipy's, everything else is compiled.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from typing import Literal
 
 import numpy as np
 from scipy.fft import rfft
 
-from lightmill.pipeline import period_fit, period_fold, radix
-from lightmill.pipeline.ragged import ragged
+from lightmill.pipeline import period_fit, period_fold
+from lightmill.pipeline.period_plan import Plan, plan
 
-__all__ = ["HARMONICS", "Periods", "search"]
+__all__ = ["FITTED", "HARMONICS", "POLISHED", "Periods", "nothing", "search"]
 
 HARMONICS = 6  #: of the fits that judge a candidate
 FITTED = 4  #: harmonics whose coefficients are told
-FEWEST = 10  #: epochs that a period needs: three parameters of one harmonic, and as many again that could refute it
-CYCLES = 1.0  #: that the epochs must span, at least
 POLISHED = 10  #: candidates that are refined by their own fits
 AT_ONCE = (
     2**19
-)  #: cells of the grids that are transformed together: they and their spectra stay near the core
-LARGEST = 2**26  #: cells of one grid (a quarter of a gigabyte): two thousand years, or times that are wrong
+)  #: cells of the grids that are transformed together, with their spectra 4 MB: they stay near the core
 
 
 @dataclass(frozen=True)
@@ -71,23 +68,28 @@ def search(
     fmax: float = 25.0,
     oversampling: float = 1.5,
     candidates: int = 30,
+    device: Literal["cpu", "cuda"] = "cpu",
 ) -> Periods:
-    """Search the periods of every light curve of a clean, ragged batch. One thread, no GIL.
+    """Search the periods of every light curve of a clean, ragged batch. On the CPU one thread, its kernels without GIL.
 
     Parameters
     ----------
-    t, mag, magerr : (N,) float32 or float64 [d, mag, mag]; finite, times increasing within a light curve, errors
+    t, mag, magerr : (N,) float32 or float64 [d, mag, mag]; finite, times not decreasing within a light curve, errors
         positive, as `clean` leaves them
     offsets : (n + 1,) integer; light curve i owns the epochs offsets[i]:offsets[i + 1]
     fmin, fmax : frequencies looked at [1/d]; nothing below one cycle over the baseline
     oversampling : frequencies to a resolution element 1/T, at least 1
-    candidates : peaks that are judged, each with half its frequency
+    candidates : peaks that are judged, each with half its frequency. Doubles and day aliases are peaks themselves: to
+        judge those of the three highest peaks besides finds the period of one star more in a thousand
+    device : "cuda": the current CUDA device; the same candidates, sums of float32 taken in another order
 
     Raises
     ------
     ValueError
-        if lengths differ, offsets decrease or leave the arrays, or 0 < fmin < fmax, oversampling ≥ 1 and
-        candidates ≥ 1 do not hold.
+        if lengths differ, offsets decrease or leave the arrays, an epoch is not what it must be, or
+        0 < fmin < fmax, oversampling ≥ 1 and candidates ≥ 1 do not hold.
+    RuntimeError
+        if there is no CUDA device, or nothing that transforms on it.
 
     Examples
     --------
@@ -97,97 +99,41 @@ def search(
     >>> round(float(1 / found.frequency[0]), 4)
     0.8
     """
-    offsets, t, mag, magerr = ragged(offsets, t=t, mag=mag, magerr=magerr)
-    if not (0 < fmin < fmax < np.inf and 1 <= oversampling < np.inf and candidates >= 1):
-        raise ValueError(
-            f"0 < fmin < fmax, oversampling ≥ 1 and candidates ≥ 1 must hold, got fmin {fmin}, fmax {fmax}, "
-            f"oversampling {oversampling}, candidates {candidates}"
-        )
-    epochs = _weighed(t, mag, magerr, offsets)
-    night = period_fold.plan(t, offsets, fmax)
-    fits = oversampling * epochs.baseline * night.rows < LARGEST
-    chosen = np.flatnonzero((np.diff(offsets) >= FEWEST) & (epochs.variance > 0) & fits)
-    days = np.zeros(len(epochs.variance), np.int64)
-    days[chosen] = period_fold.days_needed(epochs.baseline[chosen] / night.day[chosen], oversampling)
-    found = _nothing(len(days), 2 * candidates)
-    looked = _Looked.at(fmin, fmax, epochs.baseline, days, night.day)
-    work = period_fit.workspace(_longest(offsets), candidates, HARMONICS, FITTED)
-    for some, frequency, count in _peaks(epochs, night, days, chosen, looked, fmax, candidates):
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"device must be cpu or cuda, got {device!r}")
+    limits = {"fmin": fmin, "fmax": fmax, "oversampling": oversampling, "candidates": candidates}
+    asked = plan(t, mag, magerr, offsets, **limits)
+    found = nothing(len(asked.days), 2 * candidates)
+    if device == "cuda":
+        from lightmill.pipeline.period_cuda import search_on_device  # needs numba.cuda, which few have
+
+        search_on_device(asked, fmax, candidates, found)
+        return found
+    epochs, looked = asked.epochs, asked.looked
+    work = period_fit.workspace(epochs.longest, candidates, HARMONICS, FITTED)
+    for some, frequency, count in _peaks(asked, fmax, candidates):
         period_fit.judge(
-            epochs.time, epochs.weight, epochs.product, offsets, epochs.variance, some, frequency, count,
+            epochs.time, epochs.weight, epochs.product, epochs.offsets, epochs.variance, some, frequency, count,
             looked.step, looked.lowest, looked.number, POLISHED, work,
             found.candidates, found.rank, found.score, found.explained, found.power, found.wave,
         )  # fmt: skip
     return found
 
 
-@dataclass(frozen=True)
-class _Epochs:
-    """The epochs of n light curves, weighed once for all stages (`period_fit.weigh`)."""
-
-    t: np.ndarray  #: (N,) float64 [d]
-    time: np.ndarray  #: (N,) float64 [d], from the middle
-    weight: np.ndarray  #: (N,) float32, sums to 1
-    product: np.ndarray  #: (N,) float32 [mag]
-    offsets: np.ndarray  #: (n + 1,) int64
-    variance: np.ndarray  #: (n,) float64 [mag²]
-    baseline: np.ndarray  #: (n,) float64 [d]
-
-
-@dataclass(frozen=True)
-class _Looked:
-    """Which frequencies are looked at in n light curves."""
-
-    step: np.ndarray  #: (n,) float64 [1/d]
-    lowest: np.ndarray  #: (n,) float64 [1/d]
-    first: np.ndarray  #: (n,) int64, in steps
-    last: np.ndarray  #: (n,) int64, in steps
-    number: np.ndarray  #: (n,) float64, of independent ones
-
-    @classmethod
-    def at(cls, fmin: float, fmax: float, baseline: np.ndarray, days: np.ndarray, day: np.ndarray) -> _Looked:
-        step = 1 / np.maximum(days * day, 1.0)
-        lowest = np.maximum(fmin, CYCLES / np.maximum(baseline, CYCLES / fmax))
-        first, last = np.ceil(lowest / step).astype(np.int64), np.floor(fmax / step).astype(np.int64)
-        return cls(step, lowest, first, last, np.maximum((fmax - lowest) * baseline, 1.0))
-
-
-def _weighed(t: np.ndarray, mag: np.ndarray, magerr: np.ndarray, offsets: np.ndarray) -> _Epochs:
-    n, total = len(offsets) - 1, len(t)
-    time, variance = np.empty(total), np.empty(n)
-    weight, product = np.empty(total, np.float32), np.empty(total, np.float32)
-    longest = _longest(offsets)
-    scratch = np.empty(longest), np.empty(longest, np.int64), *radix.workspace(longest)
-    period_fit.weigh(t, mag, magerr, offsets, scratch, time, weight, product, variance)
-    padded = np.append(t, 0.0)  # what an empty light curve at the end points to
-    baseline = np.where(np.diff(offsets) > 0, padded[offsets[1:] - 1] - padded[offsets[:-1]], 0.0)
-    return _Epochs(t, time, weight, product, offsets, variance, baseline)
-
-
-def _longest(offsets: np.ndarray) -> int:
-    return int(np.diff(offsets).max(initial=1))
-
-
-def _nothing(n: int, candidates: int) -> Periods:
+def nothing(n: int, candidates: int) -> Periods:
+    """Room for what is found in n light curves, all NaN."""
     listed, rank, score, power = np.full((4, n, candidates), np.nan)
     explained, wave = (np.full((n, candidates, k), np.nan) for k in (HARMONICS, 2 * FITTED))
     return Periods(listed, rank, score, explained, power, wave)
 
 
-def _peaks(
-    epochs: _Epochs,
-    night: period_fold.Night,
-    days: np.ndarray,
-    chosen: np.ndarray,
-    looked: _Looked,
-    fmax: float,
-    most: int,
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """The highest peaks of the chosen light curves: which, frequencies in steps (k, most), and how many (k,)."""
+def _peaks(asked: Plan, fmax: float, most: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The highest peaks of the light curves: which, frequencies in steps (k, most), and how many (k,)."""
+    epochs, night, looked = asked.epochs, asked.night, asked.looked
     density = period_fold.density(fmax)
     cells = np.zeros(0, np.float32)
-    for alike in _alike(chosen, night.rows, days):
-        rows, length = int(night.rows[alike[0]]), int(days[alike[0]])
+    for alike in asked.alike():
+        rows, length = int(night.rows[alike[0]]), int(asked.days[alike[0]])
         tables, scratch = period_fold.tables(rows, length, fmax), period_fold.sums_workspace(rows)
         at_once = min(max(1, AT_ONCE // (rows * length)), len(alike))
         if cells.size < at_once * rows * length:
@@ -195,11 +141,10 @@ def _peaks(
         for start in range(0, len(alike), at_once):
             some = alike[start : start + at_once]
             grids = cells[: len(some) * rows * length].reshape(len(some), rows, length)
-            period_fold.spread(
-                epochs.t, epochs.product, epochs.offsets, some, night.day, night.dusk, density, grids
-            )
+            fold = epochs.offsets, some, night.day, night.dusk, density, grids
+            period_fold.spread(epochs.t, epochs.product, *fold)
             spectra = rfft(grids).view(np.float32)
-            period_fold.clear(epochs.t, epochs.offsets, some, night.day, night.dusk, density, grids)
+            period_fold.clear(epochs.t, *fold)
             frequency, count = np.empty((len(some), most), np.int64), np.empty(len(some), np.int64)
             power = np.empty(frequency.shape, np.float32)
             period_fold.peaks(
@@ -214,11 +159,3 @@ def _peaks(
                 count,
             )
             yield some, frequency, count
-
-
-def _alike(chosen: np.ndarray, rows: np.ndarray, days: np.ndarray) -> Iterator[np.ndarray]:
-    """The chosen light curves in groups of equal rows and days."""
-    order = chosen[np.lexsort((chosen, days[chosen], rows[chosen]))]
-    other = (np.diff(rows[order]) != 0) | (np.diff(days[order]) != 0)
-    borders = [0, *(np.flatnonzero(other) + 1).tolist(), len(order)]
-    return (order[a:b] for a, b in itertools.pairwise(borders) if a < b)

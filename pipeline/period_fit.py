@@ -71,15 +71,16 @@ def workspace(longest: int, peaks: int, harmonics: int, fitted: int) -> tuple[np
 
 
 @_jit
-def weigh(t, mag, magerr, offsets, scratch, time, weight, product, variance):
-    """Times from the middle, weights that sum to 1, weights times the magnitudes less their weighted mean.
+def weigh(t, mag, magerr, offsets, scratch, since, time, weight, product, variance, baseline):
+    """Times from the first epoch and the middle, weights that sum to 1, weights times magnitudes less their mean.
 
     Magnitudes far outside the 5 % to 95 % range are drawn to its neighbourhood, and a share of that range is added to
     the errors: an outlier must not decide, nor a few epochs whose errors promise more than any curve would fit.
 
     scratch : of `radix.workspace`, and two vectors for the longest light curve
-    time : (N,) float64 [d], weight : (N,) float32, product : (N,) float32 [mag], filled
+    since, time : (N,) float64 [d], weight : (N,) float32, product : (N,) float32 [mag], filled
     variance : (n,) float64, filled: the weighted variance [mag²], 0 if rounding alone may have made it
+    baseline : (n,) float64 [d], filled
     """
     ordered, order, keys, first, counters = scratch
     for i in range(offsets.size - 1):
@@ -101,12 +102,14 @@ def weigh(t, mag, magerr, offsets, scratch, time, weight, product, variance):
         mean /= total
         for k in range(n):
             w = 1.0 / ((e[k] * e[k] + soft) * total)
+            since[a + k] = x[k] - x[0]
             time[a + k] = x[k] - middle
             weight[a + k] = w
             product[a + k] = w * (min(max(m[k], low), high) - mean)
         for k in range(n):
             y = min(max(m[k], low), high) - mean
             square += y * y / ((e[k] * e[k] + soft) * total)
+        baseline[i] = x[n - 1] - x[0]
         if square > (ROUNDING * mean) ** 2:
             variance[i] = square
 

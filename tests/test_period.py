@@ -10,7 +10,8 @@ from scipy.special import betaincc
 from scipy.stats import beta
 
 from lightmill.pipeline import period_fit
-from lightmill.pipeline.period import FEWEST, FITTED, HARMONICS, POLISHED, search
+from lightmill.pipeline.period import FITTED, HARMONICS, POLISHED, search
+from lightmill.pipeline.period_plan import FEWEST
 
 TIMES = {
     "nights": lambda rng, n: rng.integers(0, 900, n) + rng.uniform(0.2, 0.55, n),
@@ -262,6 +263,55 @@ def test_a_baseline_that_no_grid_can_hold_is_not_searched():
     found = search(*batch((far, mag, magerr), (t, mag, magerr)))
     assert np.isnan(found.frequency[0])
     assert found.frequency[1] == pytest.approx(2.2, abs=1e-3)
+
+
+def test_times_may_count_from_anywhere():
+    stars = [star("nights", 60 + k, 2.2, seed=k) for k in range(3)]
+    here = search(*batch(*stars))
+    there = search(*batch(*[(t + 58123.4, mag, magerr) for t, mag, magerr in stars]))
+    np.testing.assert_allclose(there.frequency, here.frequency, rtol=1e-7)
+    before = search(*batch(*[(t - 1e4, mag, magerr) for t, mag, magerr in stars]))
+    np.testing.assert_allclose(before.frequency, here.frequency, rtol=1e-7)
+
+
+def test_equal_times_are_no_baseline():
+    assert np.isnan(search(np.full(20, 3.0), np.arange(20.0), np.ones(20), np.array([0, 20])).frequency).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "value", "message"),
+    [
+        (
+            "t",
+            7,
+            -1.0,
+            r"t must not decrease within a light curve, got .* before -1\.0 at 6: use `clean` first",
+        ),
+        ("t", 7, np.nan, r"t must be finite, got nan at 7"),
+        ("mag", 100, np.inf, r"mag must be finite, got inf at 100"),
+        ("magerr", 3, 0.0, r"magerr must be finite and positive, got 0\.0 at 3"),
+        ("magerr", 119, np.nan, r"magerr must be finite and positive, got nan at 119"),
+    ],
+)
+def test_what_clean_would_not_have_left_is_refused(name, at, value, message):
+    t, mag, magerr, offsets = batch(star("nights", 60, 2.2), star("nights", 60, 1.2))
+    arrays = {"t": t, "mag": mag, "magerr": magerr}
+    arrays[name][at] = value
+    with pytest.raises(ValueError, match=message):
+        search(**arrays, offsets=offsets)
+
+
+def test_what_the_offsets_leave_out_may_be_anything():
+    t, mag, magerr = star("nights", 60, 2.2)
+    around = [np.concatenate([[np.nan], x, [np.nan, -1.0]]) for x in (t, mag, magerr)]
+    np.testing.assert_array_equal(
+        search(*around, np.array([1, 1, 61])).candidates[1], search(*batch((t, mag, magerr))).candidates[0]
+    )
+
+
+def test_an_unknown_device():
+    with pytest.raises(ValueError, match="device must be cpu or cuda, got 'gpu'"):
+        search(*batch(star("nights", 60, 2.2)), device="gpu")
 
 
 def test_an_empty_batch():
