@@ -23,8 +23,10 @@ lint: wheel
 	$(TEST)/mypy -p lightmill.pipeline -p lightmill.catalogs -p lightmill.models -p lightmill.cluster
 	$(TEST)/lint-imports
 
-bench: wheel
-	$(TEST)/python -m pytest tests/bench --benchmark-only $(PYTEST_ARGS)
+# The figures alone on stdout: make bench FORMAT=json > bench.json
+bench:
+	@$(MAKE) --no-print-directory wheel >&2
+	@$(TEST)/python tests/bench/table.py --format $(or $(FORMAT),markdown) $(PYTEST_ARGS)
 
 wheel: build/test-venv/installed
 	rm -rf build/wheel build/lib build/bdist.*

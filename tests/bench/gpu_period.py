@@ -6,8 +6,8 @@
 Exit code 1 if there is no GPU, or if candidates differ. Nothing of this needs more than `pip install --no-deps` of
 Lightmill beside numpy, scipy, numba, numba-cuda, CuPy or PyTorch, and what tests/test_period_cuda.py imports.
 
-*whole*: `search(…, device="cuda")`, from arrays of the host to arrays of the host. *stages*: of one more run, the device
-waited for after each; *host* is what remains: weighing, the plan of the folds, and all copies but the last one's.
+*whole*: `search(…, device="cuda")`, from arrays of the host to arrays of the host. *stages*: of one more run, the
+device waited for after each; *host* is what remains: weighing, the plan of the folds, all copies but the last one's.
 """
 
 from __future__ import annotations

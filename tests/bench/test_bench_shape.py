@@ -25,7 +25,7 @@ def explained(t, mag, magerr, frequency):
     return 1 - rest @ rest / np.sum(weight * y**2)
 
 
-@pytest.mark.parametrize(("n", "curves"), [(30, 1000), (300, 200), (1000, 50)])
+@pytest.mark.parametrize(("n", "curves"), [(30, 1000), (100, 500), (300, 200), (1000, 50)])
 def test_shape(beside, cadence, n, curves):
     t, mag, magerr, offsets = cadence(n, curves)
     frequency = np.random.default_rng(n).uniform(0.05, 5, curves)
@@ -38,7 +38,6 @@ def test_shape(beside, cadence, n, curves):
     def numpy():
         found["numpy"] = [explained(*piece, f) for piece, f in zip(pieces, frequency, strict=True)]
 
-    figures = beside(ours, {"numpy": numpy}, light_curve=curves)
+    beside("shape at a period", n, curves, ours, {"numpy.linalg.lstsq, its fit alone": numpy})
     # tests/test_shape.py says why not closer
     np.testing.assert_allclose(found["ours"][:, SHAPE.index("explained_6")], found["numpy"], rtol=1e-6)
-    assert set(figures) == {"times_faster_than_numpy", "ns_per_light_curve"}
