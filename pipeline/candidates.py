@@ -19,11 +19,12 @@ from lightmill.pipeline.period import FITTED, Periods
 __all__ = ["COLUMNS", "ordered", "table"]
 
 DAYS = (1.0, 0.9972695663)  #: solar and sidereal [d]
-RELATIVES = (0.5, 2.0, 1 / 3, 3.0)  #: multiples of the frequency at which a relative is looked for
+MULTIPLES = {"half": 0.5, "double": 2.0, "third": 1 / 3, "triple": 3.0}  #: of the frequency: its relatives
 SHIFTS = (1.0, -1.0, 2.0, -2.0, 0.5, -0.5)  #: aliases, in cycles a day; a negative frequency is its positive
 NEAR, NEAR_ALIAS = 1.2, 2.0  #: a relative is at most so many 1/T away
 PHASES = 32  #: at which the fitted curve is looked at
-REST = 1e-6
+REST = 1e-6  #: of the variance is never explained, see `period_fit`
+SHORT = 1e-9  #: [d], in place of no baseline at all
 
 CANDIDATE = (
     "log_frequency",  #: log10 of it [1/d]
@@ -44,9 +45,7 @@ CANDIDATE = (
     "power",  #: Lomb-Scargle's
     "power_share",  #: over the largest of all candidates
     "log_rest",  #: log10 of reduced χ² times 1 − R²_6
-    *(
-        f"relative_{name}" for name in ("half", "double", "third", "triple")
-    ),  #: gain of 4 harmonics there, over its own
+    *(f"relative_{name}" for name in MULTIPLES),  #: gain of 4 harmonics there, over its own
     *(f"alias_{shift:+.1f}" for shift in SHIFTS),
     "share_amplitude_2",  #: A_2 / (A_1 + A_2), of the fitted curve
     "share_amplitude_3",
@@ -99,18 +98,105 @@ def table(found: Periods, statistics: np.ndarray, considered: int) -> tuple[np.n
         raise ValueError(
             f"statistics of {len(statistics)} light curves, periods of {len(found.candidates)}: must be equal"
         )
+    of_star = {
+        name: statistics[:, [index_of(name)]] for name in ("n", "baseline", "reduced_chi2", *WITHOUT_PERIOD)
+    }
     frequency = found.candidates[:, :considered]
     known = np.isfinite(frequency)
+    gain = -np.log(np.maximum(REST, 1 - found.explained[:, :considered]))
+    best = np.where(known[..., None], gain, 0).max(axis=1, initial=0)[:, None]
+    with np.errstate(
+        divide="ignore", invalid="ignore"
+    ):  # of places without a candidate, which are left out below
+        columns = (
+            _place(frequency, of_star["baseline"])
+            | _fit(found, considered, gain, best, of_star["reduced_chi2"])
+            | _relatives(frequency, gain[:, :, 3], of_star["baseline"])
+            | _curve(found.wave[:, :considered])
+            | {"log_n": np.log10(of_star["n"]), "log_baseline": np.log10(of_star["baseline"])}
+            | {"best_gain_1": best[..., 0], "best_gain_6": best[..., 5]}
+            | {name: of_star[name] for name in WITHOUT_PERIOD}
+        )
     rows = np.empty((int(known.sum()), len(COLUMNS)), np.float32)
-    angle = 2 * np.pi * np.outer(np.arange(1, FITTED + 1), np.arange(PHASES) / PHASES)
-    of_curve = [
-        np.ascontiguousarray(statistics[:, index_of(name)]) for name in ("n", "baseline", "reduced_chi2")
-    ]
-    _table(
-        frequency, known.sum(axis=1), found.rank, found.explained, found.power, found.wave, *of_curve,
-        statistics[:, [index_of(name) for name in WITHOUT_PERIOD]], np.cos(angle), np.sin(angle), rows,
-    )  # fmt: skip
+    for i, name in enumerate(COLUMNS):
+        rows[:, i] = np.broadcast_to(columns[name], known.shape)[known]
     return rows, known
+
+
+def _place(f: np.ndarray, baseline: np.ndarray) -> dict[str, np.ndarray]:
+    """Where in the spectrum the candidates are; (n, c)."""
+    day, sidereal = (np.abs(f * length - np.rint(f * length)) for length in DAYS)
+    return {
+        "log_frequency": np.log10(f),
+        "log_cycles": np.log10(f * baseline),
+        "from_day": day,
+        "from_day_resolved": np.log10(day * baseline + 0.01),
+        "from_sidereal_day": sidereal,
+        "from_sidereal_day_resolved": np.log10(sidereal * baseline + 0.01),
+        "from_half_day": np.abs(2 * f - np.rint(2 * f)),
+    }
+
+
+def _fit(
+    found: Periods, considered: int, gain: np.ndarray, best: np.ndarray, chi2: np.ndarray
+) -> dict[str, np.ndarray]:
+    """How well each fits, by itself and beside the others; (n, c)."""
+    rank, power = found.rank[:, :considered], found.power[:, :considered]
+    r2 = found.explained[:, :considered]
+    least = np.maximum(gain, REST)
+    return {
+        "rank": rank,
+        "rank_behind": rank[:, :1] - rank,
+        "place": np.arange(considered)[None],
+        **{f"r2_{h}": r2[:, :, h - 1] for h in (1, 2, 3, 4, 6)},
+        **{f"share_{h}": (gain / np.maximum(best, REST))[:, :, h - 1] for h in (1, 2, 4, 6)},
+        "gain_2_1": gain[:, :, 1] / least[:, :, 0],
+        "gain_4_2": gain[:, :, 3] / least[:, :, 1],
+        "gain_6_4": gain[:, :, 5] / least[:, :, 3],
+        "power": power,
+        "power_share": power / np.nan_to_num(power).max(axis=1, keepdims=True, initial=REST),
+        "log_rest": np.log10(np.maximum(chi2 * (1 - r2[:, :, 5]), 1e-3)),
+    }
+
+
+def _relatives(f: np.ndarray, gain: np.ndarray, baseline: np.ndarray) -> dict[str, np.ndarray]:
+    """Gain of the candidate next to a multiple or an alias of each, over its own; (n, c), NaN where there is none."""
+    listed = np.nan_to_num(f, nan=-np.inf)
+    targets = {f"relative_{name}": (f * multiple, NEAR) for name, multiple in MULTIPLES.items()} | {
+        f"alias_{shift:+.1f}": (np.abs(f + shift), NEAR_ALIAS) for shift in SHIFTS
+    }
+    found = {}
+    for name, (target, near) in targets.items():
+        at = np.empty(f.shape, np.int64)
+        _nearest(target, near / np.maximum(baseline[:, 0], SHORT), listed, at)
+        there = np.take_along_axis(gain, np.maximum(at, 0), axis=1)
+        found[name] = np.where(at >= 0, there / np.maximum(gain, REST), np.nan)
+    return found
+
+
+def _curve(wave: np.ndarray) -> dict[str, np.ndarray]:
+    """Shape of the fitted curves, of (n, c, 2 · FITTED) coefficients; (n, c)."""
+    z = wave[..., ::2] - 1j * wave[..., 1::2]
+    amplitude, phase = np.abs(z), np.angle(z)
+    turn = np.exp(2j * np.pi * np.outer(np.arange(1, FITTED + 1), np.arange(PHASES) / PHASES))
+    values = (z @ turn).real
+    high, low = values.max(axis=-1, initial=-np.inf), values.min(axis=-1, initial=np.inf)
+    extent = np.maximum(high - low, 1e-4)
+    square = amplitude**2
+    shares = {
+        f"share_amplitude_{h + 1}": amplitude[..., h]
+        / np.maximum(amplitude[..., 0] + amplitude[..., h], REST)
+        for h in range(1, FITTED)
+    }
+    behind = {h + 1: phase[..., h] - (h + 1) * phase[..., 0] for h in range(1, FITTED)}
+    return {
+        **shares,
+        **{f"cos_phase_{h}": np.cos(difference) for h, difference in behind.items()},
+        **{f"sin_phase_{h}": np.sin(difference) for h, difference in behind.items()},
+        "log_range": np.log10(extent),
+        "asymmetry": (high + low) / extent,
+        "odd": square[..., ::2].sum(axis=-1) / np.maximum(square.sum(axis=-1), REST**2),
+    }
 
 
 def ordered(frequency: np.ndarray, probability: np.ndarray, baseline: np.ndarray) -> np.ndarray:
@@ -131,7 +217,7 @@ def ordered(frequency: np.ndarray, probability: np.ndarray, baseline: np.ndarray
     """
     order = np.empty(frequency.shape, np.int64)
     known = np.where(np.isfinite(frequency), probability, -1.0)
-    _ordered(np.nan_to_num(frequency, nan=-1.0), known, NEAR / np.maximum(baseline, 1e-9), order)
+    _ordered(np.nan_to_num(frequency, nan=-1.0), known, NEAR / np.maximum(baseline, SHORT), order)
     return order
 
 
@@ -140,117 +226,21 @@ _jit = njit(nogil=True, cache=True, error_model="numpy")
 
 
 @_jit
-def _table(frequency, count, rank, explained, power, wave, n, baseline, chi2, of_curve, cosine, sine, rows):
-    at = 0
-    gain = np.empty(explained.shape[1:])
-    for i in range(count.size):
-        k = count[i]
-        if k == 0:
-            continue
-        for c in range(k):
-            for h in range(gain.shape[1]):
-                gain[c, h] = -np.log(max(REST, 1.0 - explained[i, c, h]))
-        best = np.zeros(gain.shape[1])
-        for c in range(k):
-            for h in range(gain.shape[1]):
-                best[h] = max(best[h], gain[c, h])
-        highest = np.max(power[i, :k])
-        for c in range(k):
-            row = rows[at]
-            at += 1
-            f, r2, g = frequency[i, c], explained[i, c], gain[c]
-            q = 0
-            row[q] = np.log10(f)
-            row[q + 1] = np.log10(f * baseline[i])
-            q += 2
-            for day in DAYS:
-                x = abs(f * day - np.rint(f * day))
-                row[q], row[q + 1] = x, np.log10(x * baseline[i] + 0.01)
-                q += 2
-            row[q] = abs(2 * f - np.rint(2 * f))
-            row[q + 1], row[q + 2], row[q + 3] = rank[i, c], rank[i, 0] - rank[i, c], c
-            q += 4
-            for h in (1, 2, 3, 4, 6):
-                row[q] = r2[h - 1]
-                q += 1
-            for h in (1, 2, 4, 6):
-                row[q] = g[h - 1] / max(best[h - 1], REST)
-                q += 1
-            row[q], row[q + 1], row[q + 2] = (
-                g[1] / max(g[0], REST),
-                g[3] / max(g[1], REST),
-                g[5] / max(g[3], REST),
-            )
-            row[q + 3], row[q + 4] = power[i, c], power[i, c] / highest
-            row[q + 5] = np.log10(max(chi2[i] * (1.0 - r2[5]), 1e-3))
-            q += 6
-            for multiple in RELATIVES:
-                row[q] = _gain_near(f * multiple, NEAR / baseline[i], frequency[i, :k], gain) / max(
-                    g[3], REST
-                )
-                q += 1
-            for shift in SHIFTS:
-                row[q] = _gain_near(abs(f + shift), NEAR_ALIAS / baseline[i], frequency[i, :k], gain) / max(
-                    g[3], REST
-                )
-                q += 1
-            q = _curve(wave[i, c], cosine, sine, row, q)
-            row[q], row[q + 1], row[q + 2], row[q + 3] = (
-                np.log10(n[i]),
-                np.log10(baseline[i]),
-                best[0],
-                best[5],
-            )
-            q += 4
-            for j in range(of_curve.shape[1]):
-                row[q + j] = of_curve[i, j]
+def _nearest(target, within, frequency, at):
+    """Which candidate of the same star is nearest to each target, −1 where none is that near; (n, c) into `at`."""
+    for i in range(target.shape[0]):
+        for c in range(target.shape[1]):
+            at[i, c] = _near(target[i, c], within[i], frequency[i])
 
 
 @_jit
-def _nearest(target, within, frequency):
-    """The candidate nearest to `target`, −1 if none is that near."""
+def _near(target, within, frequency):
     found = -1
     for c in range(frequency.size):
         distance = abs(frequency[c] - target)
         if distance < within:
             within, found = distance, c
     return found
-
-
-@_jit
-def _gain_near(target, within, frequency, gain):
-    """Gain of four harmonics at the candidate nearest to `target`; NaN if there is none within that distance."""
-    found = _nearest(target, within, frequency)
-    return gain[found, 3] if found >= 0 else np.nan
-
-
-@_jit
-def _curve(wave, cosine, sine, row, q):
-    """Shape of the fitted curve, four harmonics; returns the next free column."""
-    amplitude, phase = np.empty(FITTED), np.empty(FITTED)
-    for h in range(FITTED):
-        amplitude[h] = np.hypot(wave[2 * h], wave[2 * h + 1])
-        phase[h] = np.arctan2(-wave[2 * h + 1], wave[2 * h])
-    for h in range(1, FITTED):
-        row[q] = amplitude[h] / max(amplitude[0] + amplitude[h], REST)
-        q += 1
-    for h in range(1, FITTED):
-        difference = phase[h] - (h + 1) * phase[0]
-        row[q], row[q + 1] = np.cos(difference), np.sin(difference)
-        q += 2
-    high, low, total, odd = -np.inf, np.inf, 0.0, 0.0
-    for p in range(cosine.shape[1]):
-        value = 0.0
-        for h in range(FITTED):
-            value += wave[2 * h] * cosine[h, p] + wave[2 * h + 1] * sine[h, p]
-        high, low = max(high, value), min(low, value)
-    for h in range(FITTED):
-        total += amplitude[h] ** 2
-        odd += amplitude[h] ** 2 * (h % 2 == 0)
-    row[q] = np.log10(max(high - low, 1e-4))
-    row[q + 1] = (high + low) / max(high - low, 1e-4)
-    row[q + 2] = odd / max(total, REST**2)
-    return q + 3
 
 
 @_jit
@@ -263,7 +253,7 @@ def _ordered(frequency, probability, near, order):
                 continue
             family, leader = p[c], c
             for multiple in (0.5, 2.0):
-                relative = _nearest(f[c] * multiple, near[i], f)
+                relative = _near(f[c] * multiple, near[i], f)
                 if relative >= 0:
                     family += p[relative]
                     if p[relative] > p[leader]:
