@@ -15,7 +15,8 @@ import pytest
 from lightmill.pipeline.dmdt import GRIDS, counts_reference, dmdt_counts, dmdt_images, normalise
 
 GRID = GRIDS["mahabal2017"]
-BARS = {30: 5.0, 100: 6.0, 300: 18.0, 1000: 50.0}  #: set on a Zen 4, where light-curve takes 1.4 times as long
+#: set on a Zen 4, where light-curve takes 1.4 times as long
+BARS = {30: 5.0, 100: 6.0, 300: 18.0, 1000: 50.0}
 
 
 @pytest.mark.parametrize(("n", "curves"), [(30, 8000), (100, 2000), (300, 600), (1000, 60), (3000, 10)])
