@@ -101,8 +101,9 @@ def search(
     """
     if device not in ("cpu", "cuda"):
         raise ValueError(f"device must be cpu or cuda, got {device!r}")
-    limits = {"fmin": fmin, "fmax": fmax, "oversampling": oversampling, "candidates": candidates}
-    asked = plan(t, mag, magerr, offsets, **limits)
+    asked = plan(
+        t, mag, magerr, offsets, fmin=fmin, fmax=fmax, oversampling=oversampling, candidates=candidates
+    )
     found = nothing(len(asked.days), 2 * candidates)
     if device == "cuda":
         from lightmill.pipeline.period_cuda import search_on_device  # needs numba.cuda, which few have
