@@ -1,7 +1,9 @@
 """The two kernels that count the pairs of a dm-dt image: one for few epochs, one for many. One thread, no GIL.
 
-*Few epochs* (`_count_few`). One pair at a time: two tables, over the leading bits of dt and over equal steps of dm,
-give a bin each, which one comparison with the true edge corrects. No branch, no search.
+*Few epochs* (`_count_few`). Two tables, over the leading bits of dt and over equal steps of dm, give a bin each, which
+one comparison with the true edge corrects. No branch, no search. Eight pairs at a time are subtracted and told their
+places in the tables; hundreds wait in a buffer, to be looked up in one long loop. Pairs that follow each other are
+often in one cell, and would wait for each other to be counted: they are counted in two images by turns.
 
 *Many epochs* (`_count_many`). No pair is formed; 64 are counted at a time.
 
@@ -23,7 +25,8 @@ each against all points before its end: half a megabyte of bitmaps and about 200
 epochs take a third of a second.
 
 What Numba must be told: indices are unsigned, for signed ones may wrap around, which costs an instruction each; the
-vectors are written out, for LLVM cannot know that the arrays do not overlap. Everything but the sort is in this one
+vectors are written out, for LLVM cannot know that the arrays do not overlap; a tuple of arrays costs a call for each
+array's references, which the arrays alone do not. Everything but the sort is in this one
 file, for Numba's cache does not notice changes in others.
 """
 
@@ -49,6 +52,9 @@ MANTISSA = 5  #: leading bits of dt's mantissa in its table
 
 COUNT, MAX, L2, PAPER = range(4)  #: indices into `dmdt.NORMALISATIONS`
 
+PAIRS = np.uint64(512)  #: that wait in the buffer, or up to a row more, before they are looked up
+ROOM = PAIRS + np.uint64(FEW + LANES)  #: of the buffer: dt's half of it begins at 0, dm's at ROOM
+SIGN = np.int64(-(2**63))  #: the sign bit
 TWO, SIX, EIGHT, BIT, SAMPLE = (np.uint64(x) for x in (2, 6, 8, 63, 4))
 
 _jit = njit(nogil=True, cache=True, error_model="numpy", boundscheck=False)
@@ -103,31 +109,34 @@ def _how_many_below(typingctx, values, at, origin, limit):
 
 
 @intrinsic
-def _add_masked(typingctx, total, at, before, words, w, mask):
-    """total[at + e] += before[w + e] + popcount(words[w + e] & mask), for the 8 lanes e."""
+def _add_masked(typingctx, total, at, columns, w, mask):
+    """total[at + e] += before[e] + popcount(words[e] & mask), for the 8 lanes e of the column w of `_gather_rows`."""
 
     def generate(context, builder, signature, arguments):
         kinds = signature.args
         place = _address(context, builder, kinds[0], arguments[0], arguments[1], _I64)
-        whole = _load(builder, _address(context, builder, kinds[2], arguments[2], arguments[4], _I64))
-        word = _load(builder, _address(context, builder, kinds[3], arguments[3], arguments[4], _I64))
-        part = _popcount(builder, builder.and_(word, _spread(builder, arguments[5])))
+        column = builder.shl(arguments[3], ir.Constant(_I64, 4))
+        after = builder.or_(column, ir.Constant(_I64, LANES))
+        word = _load(builder, _address(context, builder, kinds[2], arguments[2], column, _I64))
+        whole = _load(builder, _address(context, builder, kinds[2], arguments[2], after, _I64))
+        part = _popcount(builder, builder.and_(word, _spread(builder, arguments[4])))
         _store(builder, builder.add(builder.add(whole, part), _load(builder, place)), place)
         return context.get_dummy_value()
 
-    return types.void(total, types.uint64, before, words, types.uint64, types.uint64), generate
+    return types.void(total, types.uint64, columns, types.uint64, types.uint64), generate
 
 
 @intrinsic
-def _gather_rows(typingctx, bitmaps, rows, first, start, stop, skip, words, before):
+def _gather_rows(typingctx, bitmaps, rows, first, start, stop, skip, columns):
     """Lay 8 bitmaps side by side, and count their bits word by word.
 
-    For lanes e and w = start … stop − 1: words[8w + e] = bitmaps[rows[first + e] + w], and before[8w + e] the bits of
-    that row in start … w − 1, less those in `skip` of word `start`; before[8·stop + e] is the count of all.
+    For lanes e and w = start … stop − 1: columns[16w + e] = bitmaps[rows[first + e] + w], its word; and
+    columns[16w + 8 + e] the bits of that row in start … w − 1, less those in `skip` of word `start`: what stands
+    before. Of the column `stop` there is only the latter, the count of all.
     """
 
     def generate(context, builder, signature, arguments):
-        bitmaps, rows, first, start, stop, skip, words, before = arguments
+        bitmaps, rows, first, start, stop, skip, columns = arguments
         kinds = signature.args
 
         def data(kind, array):
@@ -146,9 +155,9 @@ def _gather_rows(typingctx, bitmaps, rows, first, start, stop, skip, words, befo
                 vector = builder.insert_element(vector, word, ir.Constant(ir.IntType(32), lane))
             return vector
 
-        def place(kind, array, w):
-            at = builder.mul(w, ir.Constant(_I64, LANES))
-            return _address(context, builder, kind, array, at, _I64)
+        def place(w, part):
+            at = builder.add(builder.shl(w, ir.Constant(_I64, 4)), ir.Constant(_I64, part * LANES))
+            return _address(context, builder, kinds[6], columns, at, _I64)
 
         skipped = _popcount(builder, builder.and_(column(start), _spread(builder, skip)))
         initial = builder.sub(ir.Constant(_V64, [0] * LANES), skipped)
@@ -158,8 +167,8 @@ def _gather_rows(typingctx, bitmaps, rows, first, start, stop, skip, words, befo
         builder.position_at_end(loop)
         w, count = builder.phi(_I64), builder.phi(_V64)
         vector = column(w)
-        _store(builder, vector, place(kinds[6], words, w))
-        _store(builder, count, place(kinds[7], before, w))
+        _store(builder, vector, place(w, 0))
+        _store(builder, count, place(w, 1))
         following, after = (
             builder.add(w, ir.Constant(_I64, 1)),
             builder.add(count, _popcount(builder, vector)),
@@ -170,44 +179,135 @@ def _gather_rows(typingctx, bitmaps, rows, first, start, stop, skip, words, befo
         count.add_incoming(after, builder.block)
         builder.cbranch(builder.icmp_signed("<", following, stop), loop, done)
         builder.position_at_end(done)
-        _store(builder, after, place(kinds[7], before, stop))
+        _store(builder, after, place(stop, 1))
         return context.get_dummy_value()
 
     whole = (types.uint64, types.uint64, types.uint64, types.uint64)
-    return types.void(bitmaps, rows, *whole, words, before), generate
+    return types.void(bitmaps, rows, *whole, columns), generate
 
 
 @intrinsic
-def _bits_of(typingctx, value):
-    """The 64 bits of a float64."""
-    return types.int64(types.float64), lambda context, builder, signature, arguments: builder.bitcast(
-        arguments[0], _I64
-    )
+def _locate(typingctx, ts, ms, j, ti, mi, tables, to, ranks, places):
+    """Pairs of a point with the points j … j + 7: dt and dm as `_rank`s, and their places in the tables.
+
+    ranks, places : the buffer, filled from `to` on, and from ROOM + to on for dm
+    tables : the first and the last key of dt's, the first edge of dm, steps a magnitude, the last step
+    """
+
+    def generate(context, builder, signature, arguments):
+        ts, ms, j, ti, mi, tables, to, ranks, places = arguments
+        kinds = signature.args
+        narrow = ir.VectorType(ir.IntType(32), LANES)
+        low_key, high_key, low, scale, last = (
+            _spread(builder, value) for value in cgutils.unpack_tuple(builder, tables)
+        )
+
+        def difference(kind, values, origin):
+            vector = _load(builder, _address(context, builder, kind, values, j, _F64))
+            return builder.fsub(vector, _spread(builder, origin))
+
+        def put(value, kind, array, half):
+            at = builder.add(to, ir.Constant(_I64, half * int(ROOM)))
+            _store(builder, value, _address(context, builder, kind, array, at, value.type.element))
+
+        def within(value, least, greatest, compare):
+            value = builder.select(compare("<", value, least), least, value)
+            return builder.select(compare("<", greatest, value), greatest, value)
+
+        bits = builder.bitcast(difference(kinds[0], ts, ti), _V64)
+        put(bits, kinds[7], ranks, 0)
+        key = builder.trunc(builder.lshr(bits, ir.Constant(_V64, [52 - MANTISSA] * LANES)), narrow)
+        key = within(key, low_key, high_key, builder.icmp_signed)
+        put(builder.sub(key, low_key), kinds[8], places, 0)
+
+        change = difference(kinds[1], ms, mi)
+        bits = builder.bitcast(change, _V64)
+        sign = builder.ashr(bits, ir.Constant(_V64, [63] * LANES))
+        rank = builder.xor(bits, builder.or_(sign, ir.Constant(_V64, [-(2**63)] * LANES)))
+        put(rank, kinds[7], ranks, 1)
+        step = builder.fmul(builder.fsub(change, low), scale)
+        step = within(step, ir.Constant(step.type, [0.0] * LANES), last, builder.fcmp_ordered)
+        put(builder.fptosi(step, narrow), kinds[8], places, 1)
+        return context.get_dummy_value()
+
+    scalars = (types.uint64, types.float64, types.float64)
+    return types.void(ts, ms, *scalars, tables, types.uint64, ranks, places), generate
+
+
+@intrinsic
+def _add(typingctx, values, at, more, target, to):
+    """target[to : to + 8] = values[at : at + 8] + values[more : more + 8], all uint32."""
+
+    def generate(context, builder, signature, arguments):
+        values, at, more, target, to = arguments
+        kinds, narrow = signature.args, ir.IntType(32)
+        one, two = (builder.load(_address(context, builder, kinds[0], values, x, narrow)) for x in (at, more))
+        one.align = two.align = 4
+        place = _address(context, builder, kinds[3], target, to, narrow)
+        builder.store(builder.add(one, two), place).align = 4
+        return context.get_dummy_value()
+
+    return types.void(values, types.uint64, types.uint64, target, types.uint64), generate
 
 
 # ---- few epochs --------------------------------------------------------------------------------------------------
 
 
 @_jit
-def _count_few(ts, ms, n, dt, dm, dt_table, dt_first, dm_table, dm_scale, cells, image):
-    n_dt, n_dm, low = np.uint64(dt.size), np.uint64(dm.size), dm[0]
-    last_dt, last_dm = np.int64(dt_table.size - 1), np.float64(dm_table.size - 1)
+def _count_few(
+    ts, ms, n, dt_table, dt_first, dt_ranks, dm_table, dm_low, dm_scale, dm_ranks, ranks, places, cells, image, start,
+):  # fmt: skip
+    """ts, ms padded with 8 numbers. Fills image[start:], flat. ranks, places, cells are scratch of `count`."""
+    n, one = np.uint64(n), np.uint64(1)
+    tables = (
+        np.int32(dt_first), np.int32(dt_first + dt_table.size - 1), dm_low, dm_scale, np.float64(dm_table.size - 1)
+    )  # fmt: skip
     for c in range(cells.size):
         cells[c] = 0
-    for i in range(np.uint64(n - 1)):
-        ti, mi = ts[i], ms[i]
-        for j in range(i + np.uint64(1), np.uint64(n)):
-            d, x = ts[j] - ti, ms[j] - mi
-            key = (_bits_of(d) >> np.int64(52 - MANTISSA)) - dt_first
-            k = np.uint64(dt_table[np.uint64(min(max(key, np.int64(0)), last_dt))])
-            k += np.uint64(d >= dt[k])
-            step = min(max((x - low) * dm_scale, 0.0), last_dm)
-            e = np.uint64(dm_table[np.uint64(np.int32(step))])
-            e += np.uint64(x >= dm[e])
-            cells[k * n_dm + e] += np.uint32(1)
-    for e in range(n_dm - np.uint64(2)):
-        for k in range(n_dt - np.uint64(2)):
-            image[e, k] = cells[(k + np.uint64(1)) * n_dm + e + np.uint64(1)]
+    found = np.uint64(0)
+    for i in range(n - one):
+        for j in range(i + one, n, EIGHT):
+            _locate(ts, ms, j, ts[i], ms[i], tables, found + j - i - one, ranks, places)
+        found += n - one - i
+        if found >= PAIRS or i == n - TWO:
+            _look_up(ranks, places, found, dt_table, dt_ranks, dm_table, dm_ranks, cells)
+            found = np.uint64(0)
+    _sum_cells(cells, np.uint64(dt_ranks.size), np.uint64(dm_ranks.size), image, np.uint64(start))
+
+
+@_jit
+def _look_up(ranks, places, found, dt_table, dt_ranks, dm_table, dm_ranks, cells):
+    """Count so many pairs of the buffer, every other one in the second half of the cells."""
+    n_dt, half = np.uint64(dt_ranks.size), np.uint64(cells.size // 2)
+    for p in range(found):
+        k = np.uint64(dt_table[np.uint64(places[p])])
+        k += np.uint64(ranks[p] >= dt_ranks[k])
+        e = np.uint64(dm_table[np.uint64(places[p + ROOM])])
+        e += np.uint64(ranks[p + ROOM] >= dm_ranks[e])
+        cells[(p & np.uint64(1)) * half + e * n_dt + k] += np.uint32(1)
+
+
+@_jit
+def _sum_cells(cells, n_dt, n_dm, image, start):
+    """Both halves of the cells in the grid into an image, eight at a time; the last eight of a row may overlap."""
+    width, half = n_dt - TWO, n_dt * n_dm
+    for e in range(np.uint64(1), n_dm - np.uint64(1)):
+        row, to = e * n_dt + np.uint64(1), start + (e - np.uint64(1)) * width
+        if width < EIGHT:
+            for k in range(width):
+                image[to + k] = cells[row + k] + cells[half + row + k]
+        else:
+            for k in range(np.uint64(0), width - EIGHT, EIGHT):
+                _add(cells, row + k, half + row + k, image, to + k)
+            last = width - EIGHT
+            _add(cells, row + last, half + row + last, image, to + last)
+
+
+@_jit
+def _rank(edges):
+    """Unsigned integers of the same order as floats; −0 is 0."""
+    bits = (edges + 0.0).view(np.int64)
+    return (bits ^ ((bits >> np.int64(63)) | SIGN)).view(np.uint64)
 
 
 # ---- many epochs -------------------------------------------------------------------------------------------------
@@ -232,7 +332,7 @@ def _count_many(ts, ms, n, dt, dm, sorting, tallies, bits, image):
     for x in range((n_dt + 1) * stride):
         passed[x], tails[x], pairs[x], rest[x] = 0, 0, 0, 0
     lanes = max(LANES, (edges.size + LANES - 1) // LANES * LANES)
-    bitmaps, rows, window, words, before, partners, ranks, places = bits
+    bitmaps, rows, window, columns, partners, ranks, places = bits
     skip_below = _choose_skip(ts, n, dt, places)
     for lo in range(0, n, BLOCK):
         hi = min(lo + BLOCK, n)
@@ -240,7 +340,7 @@ def _count_many(ts, ms, n, dt, dm, sorting, tallies, bits, image):
         _mark_ranks(order, n, lo, hi, n_words, ms, bitmaps, partners)
         _rank_edges(order, n, lo, hi, n_words, ms, edges, partners, ranks, lanes, rows, window)
         _walk_time(
-            ts, lo, hi, dt, skip_below, n_words, bitmaps, rows, window, lanes, words, before, places,
+            ts, lo, hi, dt, skip_below, n_words, bitmaps, rows, window, lanes, columns, places,
             stride, passed, tails, pairs, rest,
         )  # fmt: skip
     _difference(passed, tails, pairs, rest, stride, n_dt, edges.size, e0, image)
@@ -327,7 +427,7 @@ def _choose_skip(ts, n, dt, histogram):
 
 @_jit
 def _walk_time(
-    ts, lo, hi, dt, skip_below, n_words, bitmaps, rows, window, lanes, words, before, places,
+    ts, lo, hi, dt, skip_below, n_words, bitmaps, rows, window, lanes, columns, places,
     stride, passed, tails, pairs, rest,
 ):  # fmt: skip
     """In order of time: move the boundaries, and count what stands before them."""
@@ -341,7 +441,7 @@ def _walk_time(
             break
         ti, start = ts[i], np.uint64(window[TWO * i])
         skip = (one << (s & BIT)) - one
-        _gather_rows(bitmaps, rows, i * lanes, s >> SIX, last, skip, words, before)
+        _gather_rows(bitmaps, rows, i * lanes, s >> SIX, last, skip, columns)
         # most often the next point is days away, and the boundaries below that divide nothing
         first = np.uint64(0)
         if skip_below > 0 and ts[lo + s] - ti >= dt[skip_below - one]:
@@ -358,19 +458,19 @@ def _walk_time(
             if p >= m:
                 break
             pairs[at] += p - s
-            _add_masked(passed, at, before, words, (p >> SIX) * EIGHT, (one << (p & BIT)) - one)
+            _add_masked(passed, at, columns, p >> SIX, (one << (p & BIT)) - one)
             k, at = k + one, at + stride
         rest[at] += m - s
         # past the last word there is no bit to mask: only the counts of whole words
-        _add_masked(tails, at, before, words, last * EIGHT, np.uint64(0))
+        _add_masked(tails, at, columns, last, np.uint64(0))
         for lane in range(EIGHT, np.uint64(window[TWO * i + one]), EIGHT):
-            _gather_rows(bitmaps, rows, i * lanes + lane, s >> SIX, last, skip, words, before)
+            _gather_rows(bitmaps, rows, i * lanes + lane, s >> SIX, last, skip, columns)
             at = first * stride + start + lane
             for before_k in range(first, k):
                 p = places[before_k]
-                _add_masked(passed, at, before, words, (p >> SIX) * EIGHT, (one << (p & BIT)) - one)
+                _add_masked(passed, at, columns, p >> SIX, (one << (p & BIT)) - one)
                 at += stride
-            _add_masked(tails, at, before, words, last * EIGHT, np.uint64(0))
+            _add_masked(tails, at, columns, last, np.uint64(0))
 
 
 @_jit
@@ -414,7 +514,7 @@ def count(t, mag, offsets, dt, dm, few, dt_table, dt_first, dm_table, dm_scale, 
     longest = 1
     for i in range(offsets.size - 1):
         longest = max(longest, offsets[i + 1] - offsets[i])
-    ts, ms = np.empty(longest + LANES), np.empty(longest + LANES)
+    ts, ms = np.zeros(longest + LANES), np.zeros(longest + LANES)
     sorting = (
         np.empty(longest), np.empty(longest, np.int64), np.empty(longest, np.uint32), np.empty(longest, np.int64),
         np.empty(512, np.int64),
@@ -430,28 +530,24 @@ def count(t, mag, offsets, dt, dm, few, dt_table, dt_first, dm_table, dm_scale, 
     words = (block + 63) >> 6
     bits = (
         np.empty((block + 1) * words, np.uint64), np.empty(longest * lanes, np.int32), np.empty(2 * longest, np.int16),
-        np.empty((words + 1) * LANES, np.uint64), np.empty((words + 1) * LANES, np.uint64),
+        np.empty((words + 1) * 2 * LANES, np.uint64),
         np.empty(block + LANES), np.empty(dm.size, np.uint64), np.empty(dt.size, np.uint64),
     )  # fmt: skip
-    cells = np.empty(dt.size * dm.size, np.uint32)
+    # the bits of dt ≥ 0 are in order as they are; + 0: not −0
+    dt_ranks = (np.maximum(dt[: dt.size - LANES + 1], 0.0) + 0.0).view(np.uint64)
+    dm_ranks = _rank(dm)
+    ranks, places = np.empty(2 * ROOM, np.uint64), np.empty(2 * ROOM, np.uint32)
+    cells = np.empty(2 * dt_ranks.size * dm_ranks.size, np.uint32)
+    flat, image_cells = out.reshape(-1), out.shape[1] * out.shape[2]
     for i in range(offsets.size - 1):
         n = _finite_sorted(t, mag, offsets[i], offsets[i + 1], ts, ms)
         if n < 2:
             continue
         if n < few:
             _count_few(
-                ts,
-                ms,
-                n,
-                dt[: dt.size - LANES + 1],
-                dm,
-                dt_table,
-                dt_first,
-                dm_table,
-                dm_scale,
-                cells,
-                out[i],
-            )
+                ts, ms, n, dt_table, dt_first, dt_ranks, dm_table, dm[0], dm_scale, dm_ranks, ranks, places, cells,
+                flat, i * image_cells,
+            )  # fmt: skip
         else:
             for j in range(n, n + LANES):
                 ts[j] = np.inf
@@ -468,13 +564,13 @@ def pack(t, mag, offsets, ts, ms, lengths):
 
 @_jit
 def _finite_sorted(t, mag, a, b, ts, ms):
-    """Copy the finite points of a:b in time order into ts, ms; returns how many there are."""
+    """Copy the finite points of a:b in time order into ts, ms; returns how many there are. No zero is −0."""
     n, ordered = 0, True
     for j in range(a, b):
         x, m = t[j], mag[j]
         if np.isfinite(x) and np.isfinite(m):
             ordered = ordered and (n == 0 or x >= ts[n - 1])
-            ts[n], ms[n] = x, m
+            ts[n], ms[n] = x + 0.0, m + 0.0  # −0 would give differences of −0
             n += 1
     if not ordered:
         order = np.argsort(ts[:n], kind="mergesort")

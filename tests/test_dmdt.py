@@ -149,6 +149,13 @@ def test_edges_hit_by_rounded_differences(grid):
     check(curves, grid)
 
 
+@pytest.mark.parametrize("zero", [0.0, -0.0])
+def test_zeros_of_either_sign(zero):
+    """Differences and edges of −0 are 0."""
+    t, mag = [0.0, -0.0, 0.0, -0.0, 1.0], [-0.0, 0.0, 0.0, -0.0, -0.0]
+    check([(t, mag), (t[1:], mag[1:])], Grid((zero, 0.5, 2.0), (-1.0, zero, 1.0)))
+
+
 def test_ties_in_time(grid):
     rng = np.random.default_rng(2)
     check(
