@@ -5,9 +5,7 @@ Exit codes: 0 done; 1 it could not be done, with one line that says why; 2 wrong
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -19,6 +17,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+
+from lightmill.pipeline.cli_common import (
+    Out,
+    Summarise,
+    TextOrJson,
+    Workers,
+    local,
+    messages,
+    print_facts,
+    print_json,
+)
 
 # what a command needs beyond this is imported inside it: `query` must not wait for Dask, nor Dask for TensorFlow
 if TYPE_CHECKING:
@@ -45,14 +54,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="Classify whole archival data releases of light curves: HATS in, classification catalogue out.",
 )
-messages = Console(stderr=True, highlight=False)
-
-
-class TextOrJson(StrEnum):
-    """Output of commands that end with a summary."""
-
-    table = "table"
-    json = "json"
 
 
 class Form(StrEnum):
@@ -119,22 +120,6 @@ def _region(cone: str | None, box: str | None, moc: Path | None) -> Region | Non
     return Box((ra1, ra2), (dec1, dec2))
 
 
-def _local(out: Path | None) -> Path | None:
-    if out is not None and re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:/", str(out)):
-        raise typer.BadParameter(
-            f"{out} is not on a file system of this machine: only releases are read from elsewhere"
-        )
-    return out
-
-
-Out = Annotated[
-    Path,
-    typer.Option("--out", callback=_local, help="Where to write; must not exist, or be this command's own."),
-]
-Workers = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Worker processes (default: one a core).")
-]
-Summarise = Annotated[TextOrJson, typer.Option("--format", help="How to print the summary.")]
 ConeOption = Annotated[
     str | None,
     typer.Option("--cone", metavar="RA,DEC,R", help="Only around a point; degrees, or R as 30arcsec."),
@@ -181,7 +166,7 @@ def import_command(
         workers=workers,
         progress=messages.is_terminal,
     )
-    _print_facts(asdict(done), form)
+    print_facts(asdict(done), form)
 
 
 @app.command()
@@ -211,7 +196,7 @@ def simulate(
             processes=workers,
             progress=report,
         )
-    _print_facts(asdict(done), form)
+    print_facts(asdict(done), form)
 
 
 @app.command()
@@ -244,12 +229,12 @@ def train(
     if periods:
         from lightmill.pipeline.fit_choice import fit_choice
 
-        _print_json(fit_choice(labels, load_recipe(recipe), out, seed=seed or 0, progress=messages.print))
+        print_json(fit_choice(labels, load_recipe(recipe), out, seed=seed or 0, progress=messages.print))
         return
     from lightmill.pipeline.train import train as make
 
     metrics = make(labels, load_recipe(recipe), out, survey=survey or (), seed=seed, progress=messages.print)
-    _print_json(metrics)
+    print_json(metrics)
 
 
 @app.command()
@@ -280,7 +265,7 @@ def evaluate(
             f"{bundle} was trained on this very file: the figures flatter; its card has those of held-out folds"
         )
     if form is TextOrJson.json:
-        _print_json(figures)
+        print_json(figures)
         return
     _print_evaluation(figures)
 
@@ -345,7 +330,7 @@ def query(
     form: Annotated[Form, typer.Option("--format", help="What to print.")] = Form.table,
     out: Annotated[
         Path | None,
-        typer.Option("--out", callback=_local, help="Write to a file instead of standard output."),
+        typer.Option("--out", callback=local, help="Write to a file instead of standard output."),
     ] = None,
 ) -> None:
     """Ask a catalogue: by place, class, probability, identifier or SQL.
@@ -394,7 +379,7 @@ def report(
     catalogue: Annotated[Path, typer.Argument(help="Classification catalogue, local.")],
     out: Annotated[
         Path | None,
-        typer.Option("--out", callback=_local, help="HTML file (default: report.html in the catalogue)."),
+        typer.Option("--out", callback=local, help="HTML file (default: report.html in the catalogue)."),
     ] = None,
     release: Annotated[
         str | None, typer.Option(help="Where the light curves are now, if they moved.")
@@ -483,24 +468,10 @@ def _pairs(texts: Sequence[str]) -> dict[str, str]:
     return pairs
 
 
-def _print_json(facts: object) -> None:
-    typer.echo(json.dumps(facts, indent=1, default=str))
-
-
-def _print_facts(facts: dict[str, object], form: TextOrJson) -> None:
-    if form is TextOrJson.json:
-        _print_json(facts)
-        return
-    table = Table(show_header=False, box=None)
-    for key, value in facts.items():
-        table.add_row(key.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
-    Console().print(table)
-
-
 def _print_summary(summary: Summary, form: TextOrJson) -> None:
     if form is TextOrJson.json:
         facts = asdict(summary)
-        _print_json(facts)
+        print_json(facts)
         return
     rejected = ", ".join(f"{n:,} {reason}" for reason, n in sorted(summary.rejected.items())) or "none"
     table = Table(show_header=False, box=None)
