@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from lightmill.models import store
 from lightmill.models.manifest import FORMAT, FileEntry, Manifest
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "find",
     "read_manifest",
     "sha256",
+    "shipped",
     "verify",
 ]
 
@@ -42,26 +44,52 @@ class BundleError(ValueError):
 
 
 def available() -> dict[str, Path]:
+    """The bundles that a name means: folder by name, of those that were promoted and of those that ship."""
+    promoted = {}
+    for name in store.names():
+        try:
+            folder = store.current(name)
+        except store.StoreError:
+            continue  # `find` says what is wrong with it to whoever asks for it
+        if folder is not None and (folder / MANIFEST).is_file():
+            promoted[name] = folder
+    return shipped() | promoted
+
+
+def shipped() -> dict[str, Path]:
     """The bundles that ship with Lightmill: folder by name."""
     root = Path(str(resources.files("lightmill.models.weights")))
     return {path.parent.name: path.parent for path in sorted(root.glob(f"*/{MANIFEST}"))}
 
 
 def find(name_or_path: str | Path) -> Path:
-    """The folder of a bundle, which has a manifest."""
-    shipped = available()
-    if str(name_or_path) in shipped:
-        return shipped[str(name_or_path)]
-    path = Path(name_or_path)
+    """The folder of a bundle, which has a manifest: of the store, else one that ships, else the path itself.
+
+    A name with the first digits of its digest (`ztf-dr-902b8c58`) is that very bundle, current or not.
+    """
+    name = str(name_or_path)
+    try:
+        found = store.resolve(name)
+    except store.StoreError as error:
+        raise BundleError(str(error)) from error
+    path = found or shipped().get(name) or _shipped_by_digest(name) or Path(name_or_path)
     if path.is_dir():
         if not (path / MANIFEST).is_file():
             raise BundleError(f"{path}: no {MANIFEST} in it, so it is no bundle")
         return path
-    near = difflib.get_close_matches(str(name_or_path), shipped, n=1, cutoff=0.3)
+    known = available()
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise BundleError(
-        f"no bundle {str(name_or_path)!r}.{hint} Known are {', '.join(shipped) or 'none'}, or give a folder"
+        f"no bundle {name!r}.{hint} Known are {', '.join(sorted(known)) or 'none'}, or give a folder"
     )
+
+
+def _shipped_by_digest(name: str) -> Path | None:
+    """The bundle that ships under the name before the last dash, if its digest begins as the rest says."""
+    short, _, digits = name.rpartition("-")
+    folder = shipped().get(short) if len(digits) == store.DIGITS else None
+    return folder if folder and read_manifest(folder).digest.startswith(digits) else None
 
 
 def verify(folder: str | Path) -> Manifest:

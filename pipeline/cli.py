@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from importlib.metadata import version as installed_version
@@ -18,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from lightmill.pipeline import cli_audit, cli_labels, cli_models
 from lightmill.pipeline.cli_common import (
     Out,
     Summarise,
@@ -25,6 +25,7 @@ from lightmill.pipeline.cli_common import (
     Workers,
     local,
     messages,
+    pairs,
     print_facts,
     print_json,
 )
@@ -259,7 +260,7 @@ def evaluate(
     from lightmill.pipeline.evaluate import evaluate as measure
 
     classes = [name for names in only or [] for name in names.split(",")]
-    figures = measure(bundle, labels, aliases=_pairs(rename or []), only=classes or None, recipe=recipe)
+    figures = measure(bundle, labels, aliases=pairs(rename or []), only=classes or None, recipe=recipe)
     if figures["trained_on_these"]:
         messages.print(
             f"{bundle} was trained on this very file: the figures flatter; its card has those of held-out folds"
@@ -443,6 +444,11 @@ def warmup() -> None:
     typer.echo(f"kernels ready after {warm_up():.1f} s")
 
 
+cli_audit.register(app)
+cli_labels.register(app)
+cli_models.register(app)
+
+
 def main() -> None:
     """Run the command line; an error of the library is one line on standard error and exit code 1."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -456,16 +462,6 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-
-
-def _pairs(texts: Sequence[str]) -> dict[str, str]:
-    pairs = {}
-    for text in texts:
-        a, equals, b = text.partition("=")
-        if not (a and equals and b):
-            raise typer.BadParameter(f"--map {text!r} is not A=B: label of the table = class of the bundle")
-        pairs[a] = b
-    return pairs
 
 
 def _print_summary(summary: Summary, form: TextOrJson) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["Out", "Summarise", "TextOrJson", "Workers", "local", "messages", "print_facts", "print_json"]
+__all__ = [
+    "Out",
+    "Summarise",
+    "TextOrJson",
+    "Workers",
+    "local",
+    "messages",
+    "pairs",
+    "print_facts",
+    "print_json",
+]
 
 messages = Console(stderr=True, highlight=False)
 
@@ -57,3 +68,14 @@ def print_facts(facts: dict[str, object], form: TextOrJson) -> None:
     for key, value in facts.items():
         table.add_row(key.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
     Console().print(table)
+
+
+def pairs(texts: Sequence[str]) -> dict[str, str]:
+    """`A=B` → {A: B}; anything else is wrong use."""
+    found = {}
+    for text in texts:
+        a, equals, b = text.partition("=")
+        if not (a and equals and b):
+            raise typer.BadParameter(f"--map {text!r} is not A=B: label of the table = class of the bundle")
+        found[a] = b
+    return found

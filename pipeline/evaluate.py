@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lightmill.catalogs.lightcurves import LightCurves
 from lightmill.models.bundle import load, read_manifest
 from lightmill.models.manifest import Manifest
 from lightmill.models.metrics import summary
@@ -17,13 +19,26 @@ from lightmill.pipeline.clean import clean
 from lightmill.pipeline.labelled import LabelledError, read_labelled, rename, source_of
 from lightmill.pipeline.recipe import Recipe, known_recipes, load_recipe
 
-__all__ = ["evaluate"]
+__all__ = ["Judged", "evaluate", "judge"]
 
 NOT_ASKED = "not_asked_for"
 """Reason of rows whose label is not among `only`."""
 
 NOT_KNOWN = "not_in_bundle"
 """Reason of rows whose label is a class of the taxonomy, but none that the bundle can give."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a bundle says of the n light curves that could be asked about, and what they are."""
+
+    probabilities: np.ndarray  #: (n, k) float64, rows sum to 1
+    truth: np.ndarray  #: (n,) int64, column of the true class
+    classes: tuple[str, ...]  #: k leaves, the columns
+    curves: LightCurves  #: the n light curves, as the file has them
+    statistics: np.ndarray  #: (n, len(features.STATISTICS)) float64, of their good epochs
+    rejected: dict[str, int]  #: rows of the file that were left out, by reason
+    trained_on_these: bool  #: whether the bundle was trained on this very file
 
 
 def evaluate(
@@ -34,7 +49,31 @@ def evaluate(
     only: Sequence[str] | None = None,
     recipe: Recipe | str | None = None,
 ) -> dict[str, Any]:
-    """Apply a bundle to labelled light curves and compare.
+    """Apply a bundle to labelled light curves and compare; parameters and errors are those of `judge`.
+
+    Returns
+    -------
+    dict of `n, accuracy, macro_f1, ece, per_class: {class: {precision, recall, f1, support}}, confusion:
+    {labels, matrix}` (see `models.metrics.summary`), `rejected: {reason: n}` (n and the rejected add up to the
+    rows of the file) and `trained_on_these`, whether the bundle was trained on this very file: then the
+    figures flatter
+    """
+    found = judge(bundle, labels, aliases=aliases, only=only, recipe=recipe)
+    return summary(found.probabilities, found.truth, found.classes) | {
+        "rejected": found.rejected,
+        "trained_on_these": found.trained_on_these,
+    }
+
+
+def judge(
+    bundle: str | Path,
+    labels: str | Path,
+    *,
+    aliases: Mapping[str, str] | None = None,
+    only: Sequence[str] | None = None,
+    recipe: Recipe | str | None = None,
+) -> Judged:
+    """Apply a bundle to labelled light curves.
 
     Without `only`, the whole cascade answers, over all leaves: with a gate, what it holds back is shared
     out by the priors, as in a catalogue. With `only`, rows with other labels are left out, and
@@ -49,13 +88,6 @@ def evaluate(
     aliases : label in the file → leaf of the bundle
     only : leaves of the bundle, two at least
     recipe : for layout and cleaning, or its name; None: the one that the bundle was trained with
-
-    Returns
-    -------
-    dict of `n, accuracy, macro_f1, ece, per_class: {class: {precision, recall, f1, support}}, confusion:
-    {labels, matrix}` (see `models.metrics.summary`), `rejected: {reason: n}` (n and the rejected add up to the
-    rows of the file) and `trained_on_these`, whether the bundle was trained on this very file: then the
-    figures flatter
 
     Raises
     ------
@@ -89,12 +121,19 @@ def evaluate(
         raise LabelledError(f"{labels}: no light curve can be used: {rejected}; see [clean] in the recipe")
     loaded = load(bundle)
     ask_gate = loaded.has_gate and "nonvar" in columns
-    p = answer(good, loaded, gate=ask_gate).probabilities
+    answers = answer(good, loaded, gate=ask_gate)
     given = loaded.leaves if ask_gate else loaded.classes
-    p = p[:, [given.index(name) for name in columns]]
-    truth = np.array([columns.index(name) for name in names[good.accepted]])
-    trained = manifest.training.get("labels", {}).get("sha256") == source_of(Path(labels))["sha256"]
-    return summary(_renormalised(p), truth, columns) | {"rejected": rejected, "trained_on_these": trained}
+    p = answers.probabilities[:, [given.index(name) for name in columns]]
+    return Judged(
+        probabilities=_renormalised(p),
+        truth=np.array([columns.index(name) for name in names[good.accepted]]),
+        classes=columns,
+        curves=curves.take(good.accepted),
+        statistics=answers.statistics,
+        rejected=rejected,
+        trained_on_these=manifest.training.get("labels", {}).get("sha256")
+        == source_of(Path(labels))["sha256"],
+    )
 
 
 def _renormalised(p: np.ndarray) -> np.ndarray:

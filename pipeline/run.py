@@ -22,7 +22,7 @@ from lightmill.cluster.local import available_cores, local_cluster
 from lightmill.cluster.worker import Prepare
 from lightmill.models import bundle as bundles
 from lightmill.models import choice as choices
-from lightmill.models import extras
+from lightmill.models import extras, store
 from lightmill.models.choice import ChoiceManifest
 from lightmill.models.manifest import Manifest
 from lightmill.pipeline.classify import ALGORITHM_VERSION, Model, Unit, classify_unit, prepare, warm_up
@@ -203,8 +203,9 @@ def _unit_maker(
 
 
 def _anywhere(name: str) -> str:
-    """The name of a model that ships, or a path that a worker elsewhere in the file tree understands."""
-    return str(Path(name).absolute()) if Path(name).is_dir() else name
+    """The name of a model that ships, or the path of what it means now, for workers elsewhere or started later."""
+    path = store.resolve(name) or Path(name)
+    return str(path.absolute()) if path.is_dir() else name
 
 
 def _compute(

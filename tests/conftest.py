@@ -31,6 +31,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("filterwarnings", line)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_promoted_models(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What someone has promoted on this machine must not change what a name means in the tests."""
+    os.environ["LIGHTMILL_MODELS"] = str(tmp_path_factory.mktemp("models"))
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of real light curves: LIGHTMILL_TEST_DATA, or shared/data beside the repository."""

@@ -11,7 +11,8 @@ import pytest
 
 from lightmill.models.bundle import load
 from lightmill.pipeline.dmdt import dmdt_counts, normalise
-from lightmill.pipeline.evaluate import evaluate
+from lightmill.pipeline.evaluate import evaluate, judge
+from lightmill.pipeline.features import index_of
 from lightmill.pipeline.labelled import LabelledError
 
 SEVEN = ("EW", "EA", "RRab", "RRc", "RRd", "RS_CVn", "LPV")
@@ -82,6 +83,25 @@ def test_every_row_is_accounted_for(tmp_path: Path):
     found = evaluate("crts-7", tmp_path / "l.parquet")
     assert found["n"] == 2
     assert found["rejected"] == {"not_in_bundle": 1, "too_few_epochs": 2}
+
+
+def test_what_is_judged_keeps_its_light_curves(tmp_path: Path):
+    many, few = (
+        labels(tmp_path / "a.parquet", ["RRab", "HADS", "EW"], epochs=60),
+        labels(tmp_path / "b.parquet", ["EA", "LPV"], epochs=10),
+    )
+    table = pa.concat_tables([pq.read_table(few), pq.read_table(many)])
+    table = table.set_column(table.schema.get_field_index("ra"), "ra", pa.array([10.0, 20, 30, 40, 50]))
+    pq.write_table(table, tmp_path / "l.parquet")
+    found = judge("crts-7", tmp_path / "l.parquet")
+    assert found.curves.ra.tolist() == [30.0, 50.0]
+    assert [found.classes[k] for k in found.truth] == ["RRab", "EW"]
+    assert found.probabilities.shape == (2, 7)
+    np.testing.assert_allclose(found.probabilities.sum(axis=1), 1)
+    assert found.statistics[:, index_of("n")].tolist() == [60, 60]
+    figures = evaluate("crts-7", tmp_path / "l.parquet")
+    answer = found.probabilities.argmax(axis=1)
+    assert figures["accuracy"] == (answer == found.truth).mean()
 
 
 def test_with_a_gate_all_leaves_answer(tmp_path: Path):
