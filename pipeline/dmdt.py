@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,8 +35,7 @@ __all__ = [
     "side_by_side",
 ]
 
-TABLE_CELLS = 4096  #: of the dm table: fits the first-level cache
-NO_TABLES = (np.zeros(1, np.uint8), np.int64(0), np.zeros(1, np.uint8), 0.0)
+TABLE_CELLS = 8192  #: of the dm table: what most pairs use of it fits the first-level cache
 NORMALISATIONS = ("count", "max", "l2", "paper")
 SCRATCH = 2**18  #: bytes of counts that a thread keeps before it scales them: fits the second-level cache
 RUNS = 8  #: a thread: enough that the last ones to finish leave little to wait for
@@ -115,7 +115,7 @@ def dmdt_counts(
     offsets, t, mag = ragged(offsets, t=t, mag=mag)
     bins = search(dt_edges, dm_edges)
     check_threads(threads)
-    out = np.zeros((len(offsets) - 1, *bins.shape), np.uint32)
+    out = np.empty((len(offsets) - 1, *bins.shape), np.uint32)
 
     def count(a: int, b: int) -> None:
         dmdt_kernel.count(t, mag, offsets[a : b + 1], *bins, out[a:b])
@@ -175,7 +175,6 @@ def dmdt_images(
         for a in range(first, last, block):
             b = min(a + block, last)
             counts = scratch[: b - a]
-            counts[:] = 0
             dmdt_kernel.count(t, mag, offsets[a : b + 1], *bins, counts)
             dmdt_kernel.scale(counts, how, images[a:b])
 
@@ -228,11 +227,13 @@ class Search(NamedTuple):
 
     dt: np.ndarray  #: (n_dt + 1 + PADDING,) float64 [d]: the edges, the last one an ulp up, then +inf
     dm: np.ndarray  #: (n_dm + 2,) float64 [mag]: the edges, the last one an ulp up, then +inf
-    few: int  #: epochs below which pairs are looked up in the tables; 0: there are none
+    few: int  #: epochs below which all pairs are looked up in the tables; 0: there are none
     dt_table: np.ndarray  #: uint8, edges at or below a dt, by its leading bits
     dt_first: np.int64  #: the leading bits of the table's first cell
     dm_table: np.ndarray  #: uint8, edges at or below a dm, by equal steps
     dm_scale: float  #: steps a magnitude
+    dt_cells: np.ndarray  #: uint32, a dt's part of a cell's index, by place as `dt_table`; see `_table`
+    dm_cells: np.ndarray  #: uint32, a dm's part; their sum is the index
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -245,11 +246,23 @@ def search(dt_edges: Sequence[float] | np.ndarray, dm_edges: Sequence[float] | n
 
     Raises ValueError if edges are not finite and increasing.
     """
-    dt, dm = _closed(_edges("dt_edges", dt_edges)), _closed(_edges("dm_edges", dm_edges))
+    dt, dm = _edges("dt_edges", dt_edges), _edges("dm_edges", dm_edges)
+    return _search(dt.tobytes(), dm.tobytes(), dmdt_kernel.FEW)
+
+
+@lru_cache(maxsize=32)
+def _search(dt_edges: bytes, dm_edges: bytes, few: int) -> Search:
+    """Of edges that are as they must be. It takes longer than counting a hundred light curves of thirty epochs."""
+    dt, dm = _closed(np.frombuffer(dt_edges)), _closed(np.frombuffer(dm_edges))
     tables = _tables(dt, dm)
-    few = dmdt_kernel.FEW if tables else 0
-    behind = np.full(dmdt_kernel.PADDING, np.inf)
-    return Search(np.append(dt, behind), np.append(dm, np.inf), few, *(tables or NO_TABLES))
+    if not tables:
+        few, none = 0, np.zeros(1, np.uint8)
+        tables = none, np.int64(0), none, 0.0, *np.zeros((2, 1), np.uint32)
+    found = Search(np.append(dt, np.full(dmdt_kernel.PADDING, np.inf)), np.append(dm, np.inf), few, *tables)
+    for array in found:
+        if isinstance(array, np.ndarray):
+            array.flags.writeable = False  # whoever asks for this grid is given the same arrays
+    return found
 
 
 def check_threads(threads: int) -> None:
@@ -318,24 +331,37 @@ def _closed(edges: np.ndarray) -> np.ndarray:
     return np.append(edges[:-1], np.nextafter(edges[-1], np.inf))
 
 
-def _tables(dt: np.ndarray, dm: np.ndarray) -> tuple[np.ndarray, np.int64, np.ndarray, float] | None:
-    """The look-up tables of the kernel for few epochs; None where two edges would share a cell.
+def _tables(dt: np.ndarray, dm: np.ndarray) -> tuple[Any, ...] | None:
+    """The fields of `Search` from `dt_table` on; None where two edges would share a place.
 
-    The dt table is indexed by the leading bits of the float (less the returned first one), the dm table by equal
-    steps (of which there are the returned number a magnitude); both hold how many edges lie at or below.
+    A dt's place is its leading bits less those of the returned number, a dm's the whole steps above the first edge, of
+    which there are the returned number a magnitude. Rounded or not, neither falls as its argument grows: a value in a
+    lower place than an edge is below it, one in a higher place above. Only in the edge's own place it may be either.
     """
     positive = dt[dt > 0]
-    if len(positive) == 0:
+    n_dt, n_dm = len(dt) - 1, len(dm) - 1
+    with np.errstate(over="ignore", divide="ignore"):
+        scale = TABLE_CELLS / (dm[-1] - dm[0])
+    if len(positive) == 0 or not np.isfinite(scale) or max(len(dt), len(dm)) > 255:
         return None
     shift = 52 - dmdt_kernel.MANTISSA
     first = (positive[0].view(np.int64) >> shift) - 1
-    last = (dt[-1].view(np.int64) >> shift) + 1
-    dt_table = np.searchsorted(dt, (np.arange(first, last + 1) << shift).view(np.float64), side="right")
-    dt_table[0] = np.searchsorted(dt, 0.0, side="right")
-    scale = TABLE_CELLS / (dm[-1] - dm[0])
-    if (np.diff(dt_table) > 1).any() or np.diff(dm).min() * scale < 3 or max(len(dt), len(dm)) > 255:
+    dt_places = np.maximum((dt.view(np.int64) >> shift) - first, 0)
+    dm_places = ((dm - dm[0]) * scale).astype(np.int64)
+    if (np.diff(dt_places) == 0).any() or (np.diff(dm_places) == 0).any():
         return None
-    # shifted by a cell: rounding can then only make the bin too low, which the comparison puts right
-    borders = dm[0] + (np.arange(TABLE_CELLS + 3) - 1) / scale
-    dm_table = np.searchsorted(dm, borders, side="right")
-    return dt_table.astype(np.uint8), first, dm_table.astype(np.uint8), float(scale)
+    dt_table, dt_cells = _table(dt_places, 1, n_dt * n_dm)
+    dm_table, dm_cells = _table(dm_places, n_dt, n_dt * n_dm)
+    return dt_table, first, dm_table, float(scale), dt_cells, dm_cells
+
+
+def _table(edges: np.ndarray, step: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
+    """By place, from the places of edges: how many edges are below, and the part of a cell's index.
+
+    The index counts bins in steps of `step`. Outside the grid it is `cells`, which no sum of two parts that are inside
+    reaches; in the place of an edge more than twice that, which no sum of others reaches: a comparison tells the bin.
+    """
+    below = np.searchsorted(edges, np.arange(edges[-1] + 2))
+    index = np.where((below > 0) & (below < len(edges)), (below - 1) * step, cells)
+    index[edges] = 2 * cells + 1
+    return below.astype(np.uint8), index.astype(np.uint32)

@@ -1,11 +1,13 @@
 """The two kernels that count the pairs of a dm-dt image: one for few epochs, one for many. One thread, no GIL.
 
-*Few epochs* (`_count_few`). Two tables, over the leading bits of dt and over equal steps of dm, give a bin each, which
-one comparison with the true edge corrects. No branch, no search. Eight pairs at a time are subtracted and told their
-places in the tables; hundreds wait in a buffer, to be looked up in one long loop. Pairs that follow each other are
-often in one cell, and would wait for each other to be counted: they are counted in two images by turns.
+*Few epochs* (`_count_few`). Two tables, over the leading bits of dt and over equal steps of dm, give a pair's cell at
+once, unless an edge lies within its place in one of them: such a pair, one in thirty, is doubtful, and compared with
+the true edge. No branch, no search. Eight pairs at a time are subtracted and told their places in the tables; hundreds
+wait in a buffer, to be looked up in one long loop. Pairs that follow each other are often in one cell, and would wait
+for each other to be counted: they are counted in two images by turns.
 
-*Many epochs* (`_count_many`). No pair is formed; 64 are counted at a time.
+*Many epochs* (`_count_many`). The few partners near in time are looked up in the same way, which spares each point the
+many boundaries among them. Of the others no pair is formed; 64 are counted at a time.
 
 1. An edge e divides the partners of point i into those with m_j − m_i < e and the rest, which pass it. Float
    subtraction never reverses an order, so in order of magnitude those that pass are the points of rank ≥ r(i, e). As
@@ -26,8 +28,8 @@ epochs take a third of a second.
 
 What Numba must be told: indices are unsigned, for signed ones may wrap around, which costs an instruction each; the
 vectors are written out, for LLVM cannot know that the arrays do not overlap; a tuple of arrays costs a call for each
-array's references, which the arrays alone do not. Everything but the sort is in this one
-file, for Numba's cache does not notice changes in others.
+array's references, and so does a call that is not inlined, which `_inline` is for. Everything but the sort is in this
+one file, for Numba's cache does not notice changes in others.
 """
 
 # mypy: ignore-errors
@@ -45,19 +47,22 @@ from lightmill.pipeline import radix
 
 __all__ = ["FEW", "MANTISSA", "PADDING", "count", "pack", "scale"]
 
-FEW = 120  #: below so many epochs pairs are looked up one by one
+FEW = 140  #: below so many epochs all pairs are looked up
 BLOCK = 2048  #: partners in one block of bitmaps
 LANES = PADDING = 8  #: edges side by side in a vector; so many times +inf stand behind the dt edges
-MANTISSA = 5  #: leading bits of dt's mantissa in its table
+MANTISSA = 6  #: leading bits of dt's mantissa in its table
 
 COUNT, MAX, L2, PAPER = range(4)  #: indices into `dmdt.NORMALISATIONS`
 
+NEAR = 12  #: points begin with the boundary before which most have fewer partners; those are looked up
+CROWD = 32  #: points with more partners there begin with the first boundary
+
 PAIRS = np.uint64(512)  #: that wait in the buffer, or up to a row more, before they are looked up
 ROOM = PAIRS + np.uint64(FEW + LANES)  #: of the buffer: dt's half of it begins at 0, dm's at ROOM
-SIGN = np.int64(-(2**63))  #: the sign bit
 TWO, SIX, EIGHT, BIT, SAMPLE = (np.uint64(x) for x in (2, 6, 8, 63, 4))
 
 _jit = njit(nogil=True, cache=True, error_model="numpy", boundscheck=False)
+_inline = njit(nogil=True, cache=True, error_model="numpy", boundscheck=False, forceinline=True)
 
 # ---- vectors: what LLVM does not find by itself ------------------------------------------------------------------
 
@@ -130,9 +135,10 @@ def _add_masked(typingctx, total, at, columns, w, mask):
 def _gather_rows(typingctx, bitmaps, rows, first, start, stop, skip, columns):
     """Lay 8 bitmaps side by side, and count their bits word by word.
 
-    For lanes e and w = start … stop − 1: columns[16w + e] = bitmaps[rows[first + e] + w], its word; and
-    columns[16w + 8 + e] the bits of that row in start … w − 1, less those in `skip` of word `start`: what stands
-    before. Of the column `stop` there is only the latter, the count of all.
+    For lanes e and w = start … stop − 1: columns[16w + e] = bitmaps[rows[first + e] + w], its word, without the bits
+    in `skip` where w = start; and columns[16w + 8 + e] the bits in the words before it. Of the column `stop` there is
+    only the latter, the count of all. Four words of each bitmap are read at a time, beyond `stop` if need be, and
+    written as many columns.
     """
 
     def generate(context, builder, signature, arguments):
@@ -148,38 +154,47 @@ def _gather_rows(typingctx, bitmaps, rows, first, start, stop, skip, columns):
             offset = builder.load(builder.gep(row, [builder.add(first, ir.Constant(_I64, lane))]))
             starts.append(builder.gep(base, [builder.sext(offset, _I64)]))
 
-        def column(w):
-            vector = ir.Constant(_V64, ir.Undefined)
-            for lane, address in enumerate(starts):
-                word = builder.load(builder.gep(address, [w]))
-                vector = builder.insert_element(vector, word, ir.Constant(ir.IntType(32), lane))
-            return vector
+        def shuffle(one, other, lanes):
+            return builder.shuffle_vector(
+                one, other, ir.Constant(ir.VectorType(ir.IntType(32), LANES), lanes)
+            )
+
+        def words(w):
+            """The words w … w + 3 of each bitmap, as four columns: an 8 × 4 matrix transposed."""
+            quarter = ir.VectorType(_I64, 4)
+            four = [
+                _load(builder, builder.bitcast(builder.gep(x, [w]), quarter.as_pointer())) for x in starts
+            ]
+            a, b, c, d = (shuffle(four[x], four[x + 2], list(range(8))) for x in (0, 1, 4, 5))
+            even, odd = [0, 8, 2, 10, 4, 12, 6, 14], [1, 9, 3, 11, 5, 13, 7, 15]
+            lower, upper = [0, 1, 4, 5, 8, 9, 12, 13], [2, 3, 6, 7, 10, 11, 14, 15]
+            first, second = ((shuffle(a, b, x), shuffle(c, d, x)) for x in (even, odd))
+            return [shuffle(*x, half) for half in (lower, upper) for x in (first, second)]
 
         def place(w, part):
             at = builder.add(builder.shl(w, ir.Constant(_I64, 4)), ir.Constant(_I64, part * LANES))
             return _address(context, builder, kinds[6], columns, at, _I64)
 
-        skipped = _popcount(builder, builder.and_(column(start), _spread(builder, skip)))
-        initial = builder.sub(ir.Constant(_V64, [0] * LANES), skipped)
         entry = builder.block
-        loop, done = builder.append_basic_block("word"), builder.append_basic_block("done")
+        loop, done = builder.append_basic_block("words"), builder.append_basic_block("done")
         builder.branch(loop)
         builder.position_at_end(loop)
-        w, count = builder.phi(_I64), builder.phi(_V64)
-        vector = column(w)
-        _store(builder, vector, place(w, 0))
-        _store(builder, count, place(w, 1))
-        following, after = (
-            builder.add(w, ir.Constant(_I64, 1)),
-            builder.add(count, _popcount(builder, vector)),
-        )
-        w.add_incoming(start, entry)
-        w.add_incoming(following, builder.block)
-        count.add_incoming(initial, entry)
-        count.add_incoming(after, builder.block)
+        w, count, without = builder.phi(_I64), builder.phi(_V64), builder.phi(_I64)
+        after, following = count, w
+        for x, vector in enumerate(words(w)):
+            if x == 0:
+                vector = builder.and_(vector, _spread(builder, builder.not_(without)))
+            _store(builder, vector, place(following, 0))
+            _store(builder, after, place(following, 1))
+            after = builder.add(after, _popcount(builder, vector))
+            following = builder.add(following, ir.Constant(_I64, 1))
+        zero, none = ir.Constant(_I64, 0), ir.Constant(_V64, [0] * LANES)
+        for phi, initial, later in ((w, start, following), (count, none, after), (without, skip, zero)):
+            phi.add_incoming(initial, entry)
+            phi.add_incoming(later, builder.block)
         builder.cbranch(builder.icmp_signed("<", following, stop), loop, done)
         builder.position_at_end(done)
-        _store(builder, after, place(stop, 1))
+        _store(builder, after, place(following, 1))
         return context.get_dummy_value()
 
     whole = (types.uint64, types.uint64, types.uint64, types.uint64)
@@ -187,135 +202,158 @@ def _gather_rows(typingctx, bitmaps, rows, first, start, stop, skip, columns):
 
 
 @intrinsic
-def _locate(typingctx, ts, ms, j, ti, mi, tables, to, ranks, places):
-    """Pairs of a point with the points j … j + 7: dt and dm as `_rank`s, and their places in the tables.
+def _locate(typingctx, ts, ms, j, ti, mi, tables, to, pairs, places):
+    """Pairs of a point with the points j … j + 7: dt and dm, and their places in the tables.
 
-    ranks, places : the buffer, filled from `to` on, and from ROOM + to on for dm
+    pairs, places : the buffer, filled from `to` on, and from ROOM + to on for dm
     tables : the first and the last key of dt's, the first edge of dm, steps a magnitude, the last step
     """
 
     def generate(context, builder, signature, arguments):
-        ts, ms, j, ti, mi, tables, to, ranks, places = arguments
+        ts, ms, j, ti, mi, tables, to, pairs, places = arguments
         kinds = signature.args
         narrow = ir.VectorType(ir.IntType(32), LANES)
         low_key, high_key, low, scale, last = (
             _spread(builder, value) for value in cgutils.unpack_tuple(builder, tables)
         )
 
-        def difference(kind, values, origin):
-            vector = _load(builder, _address(context, builder, kind, values, j, _F64))
-            return builder.fsub(vector, _spread(builder, origin))
-
         def put(value, kind, array, half):
             at = builder.add(to, ir.Constant(_I64, half * int(ROOM)))
             _store(builder, value, _address(context, builder, kind, array, at, value.type.element))
+
+        def difference(half, values, origin):
+            vector = _load(builder, _address(context, builder, kinds[half], values, j, _F64))
+            vector = builder.fsub(vector, _spread(builder, origin))
+            put(vector, kinds[7], pairs, half)
+            return vector
 
         def within(value, least, greatest, compare):
             value = builder.select(compare("<", value, least), least, value)
             return builder.select(compare("<", greatest, value), greatest, value)
 
-        bits = builder.bitcast(difference(kinds[0], ts, ti), _V64)
-        put(bits, kinds[7], ranks, 0)
+        bits = builder.bitcast(difference(0, ts, ti), _V64)
         key = builder.trunc(builder.lshr(bits, ir.Constant(_V64, [52 - MANTISSA] * LANES)), narrow)
         key = within(key, low_key, high_key, builder.icmp_signed)
         put(builder.sub(key, low_key), kinds[8], places, 0)
 
-        change = difference(kinds[1], ms, mi)
-        bits = builder.bitcast(change, _V64)
-        sign = builder.ashr(bits, ir.Constant(_V64, [63] * LANES))
-        rank = builder.xor(bits, builder.or_(sign, ir.Constant(_V64, [-(2**63)] * LANES)))
-        put(rank, kinds[7], ranks, 1)
-        step = builder.fmul(builder.fsub(change, low), scale)
+        step = builder.fmul(builder.fsub(difference(1, ms, mi), low), scale)
         step = within(step, ir.Constant(step.type, [0.0] * LANES), last, builder.fcmp_ordered)
         put(builder.fptosi(step, narrow), kinds[8], places, 1)
         return context.get_dummy_value()
 
     scalars = (types.uint64, types.float64, types.float64)
-    return types.void(ts, ms, *scalars, tables, types.uint64, ranks, places), generate
+    return types.void(ts, ms, *scalars, tables, types.uint64, pairs, places), generate
 
 
 @intrinsic
-def _add(typingctx, values, at, more, target, to):
-    """target[to : to + 8] = values[at : at + 8] + values[more : more + 8], all uint32."""
+def _tally(typingctx, places, p, dt_cells, dm_cells, cells, half, doubt, doubtful, n):
+    """Count the pairs p … p + 7 of the buffer, by turns in two images, and append the doubtful ones to a list.
+
+    half : where the second image begins; doubt : the first index that is doubtful
+    doubtful, n : the list, and how long it is; its new length is returned
+    """
 
     def generate(context, builder, signature, arguments):
-        values, at, more, target, to = arguments
-        kinds, narrow = signature.args, ir.IntType(32)
-        one, two = (builder.load(_address(context, builder, kinds[0], values, x, narrow)) for x in (at, more))
-        one.align = two.align = 4
-        place = _address(context, builder, kinds[3], target, to, narrow)
-        builder.store(builder.add(one, two), place).align = 4
-        return context.get_dummy_value()
+        places, p, dt_cells, dm_cells, cells, half, doubt, doubtful, n = (
+            context.make_array(kind)(context, builder, value).data if isinstance(kind, types.Array) else value
+            for kind, value in zip(signature.args, arguments, strict=True)
+        )
 
-    return types.void(values, types.uint64, types.uint64, target, types.uint64), generate
+        def value(array, index, offset=0):
+            at = builder.gep(array, [builder.add(index, ir.Constant(_I64, offset))])
+            return builder.zext(builder.load(at), _I64)
+
+        found = []
+        for lane in range(LANES):
+            along_dt = value(dt_cells, value(places, p, lane))
+            found.append(builder.add(along_dt, value(dm_cells, value(places, p, int(ROOM) + lane))))
+        images = cells, builder.gep(cells, [half])
+        for lane, cell in enumerate(found):
+            at = builder.gep(images[lane % 2], [cell])
+            builder.store(builder.add(builder.load(at), ir.Constant(ir.IntType(32), 1)), at)
+        for lane, cell in enumerate(found):
+            pair = builder.trunc(builder.add(p, ir.Constant(_I64, lane)), ir.IntType(32))
+            builder.store(pair, builder.gep(doubtful, [n]))
+            n = builder.add(n, builder.zext(builder.icmp_unsigned(">=", cell, doubt), _I64))
+        return n
+
+    arguments = (
+        places,
+        types.uint64,
+        dt_cells,
+        dm_cells,
+        cells,
+        types.uint64,
+        types.uint64,
+        doubtful,
+        types.uint64,
+    )
+    return types.uint64(*arguments), generate
 
 
 # ---- few epochs --------------------------------------------------------------------------------------------------
 
 
 @_jit
-def _count_few(
-    ts, ms, n, dt_table, dt_first, dt_ranks, dm_table, dm_low, dm_scale, dm_ranks, ranks, places, cells, image, start,
-):  # fmt: skip
-    """ts, ms padded with 8 numbers. Fills image[start:], flat. ranks, places, cells are scratch of `count`."""
-    n, one = np.uint64(n), np.uint64(1)
-    tables = (
-        np.int32(dt_first), np.int32(dt_first + dt_table.size - 1), dm_low, dm_scale, np.float64(dm_table.size - 1)
-    )  # fmt: skip
-    for c in range(cells.size):
-        cells[c] = 0
-    found = np.uint64(0)
+def _count_few(ts, ms, n, dt, dm, tables, buffer, image):
+    """ts, ms padded with 8 numbers. Fills image, flat; the tables and the buffer are of `count`."""
+    scales, pairs, places, cells = tables[0], buffer[0], buffer[1], buffer[3]
+    n, one, found = np.uint64(n), np.uint64(1), np.uint64(0)
+    _clear(cells, np.uint64(image.size))
     for i in range(n - one):
         for j in range(i + one, n, EIGHT):
-            _locate(ts, ms, j, ts[i], ms[i], tables, found + j - i - one, ranks, places)
+            _locate(ts, ms, j, ts[i], ms[i], scales, found + j - i - one, pairs, places)
         found += n - one - i
         if found >= PAIRS or i == n - TWO:
-            _look_up(ranks, places, found, dt_table, dt_ranks, dm_table, dm_ranks, cells)
+            _look_up(found, dt, dm, tables, buffer)
             found = np.uint64(0)
-    _sum_cells(cells, np.uint64(dt_ranks.size), np.uint64(dm_ranks.size), image, np.uint64(start))
+    _add_images(cells, image)
 
 
-@_jit
-def _look_up(ranks, places, found, dt_table, dt_ranks, dm_table, dm_ranks, cells):
-    """Count so many pairs of the buffer, every other one in the second half of the cells."""
-    n_dt, half = np.uint64(dt_ranks.size), np.uint64(cells.size // 2)
-    for p in range(found):
-        k = np.uint64(dt_table[np.uint64(places[p])])
-        k += np.uint64(ranks[p] >= dt_ranks[k])
-        e = np.uint64(dm_table[np.uint64(places[p + ROOM])])
-        e += np.uint64(ranks[p + ROOM] >= dm_ranks[e])
-        cells[(p & np.uint64(1)) * half + e * n_dt + k] += np.uint32(1)
+@_inline
+def _look_up(found, dt, dm, tables, buffer):
+    """Count so many pairs of the buffer. What is doubtful or outside the grid falls beyond the image's cells."""
+    _, dt_table, dm_table, dt_cells, dm_cells = tables
+    pairs, places, doubtful, cells = buffer
+    for p in range(found, found + EIGHT):
+        places[p + ROOM] = 0  # the first edge of dm: if the last eight are not full, the others are doubtful
+    n_dt, n_dm, one = np.uint64(dt.size - LANES - 1), np.uint64(dm.size - 2), np.uint64(1)
+    half, doubt, n_doubtful = np.uint64(cells.size // 2), TWO * n_dt * n_dm + one, np.uint64(0)
+    for p in range(np.uint64(0), found, EIGHT):
+        n_doubtful = _tally(places, p, dt_cells, dm_cells, cells, half, doubt, doubtful, n_doubtful)
+    for d in range(n_doubtful):
+        p = np.uint64(doubtful[d])
+        k, e = np.uint64(dt_table[np.uint64(places[p])]), np.uint64(dm_table[np.uint64(places[p + ROOM])])
+        k += np.uint64(pairs[p] >= dt[k])
+        e += np.uint64(pairs[p + ROOM] >= dm[e])
+        if p < found and k - one < n_dt and e - one < n_dm:
+            cells[(e - one) * n_dt + k - one] += np.uint32(1)
 
 
-@_jit
-def _sum_cells(cells, n_dt, n_dm, image, start):
-    """Both halves of the cells in the grid into an image, eight at a time; the last eight of a row may overlap."""
-    width, half = n_dt - TWO, n_dt * n_dm
-    for e in range(np.uint64(1), n_dm - np.uint64(1)):
-        row, to = e * n_dt + np.uint64(1), start + (e - np.uint64(1)) * width
-        if width < EIGHT:
-            for k in range(width):
-                image[to + k] = cells[row + k] + cells[half + row + k]
-        else:
-            for k in range(np.uint64(0), width - EIGHT, EIGHT):
-                _add(cells, row + k, half + row + k, image, to + k)
-            last = width - EIGHT
-            _add(cells, row + last, half + row + last, image, to + last)
+@_inline
+def _clear(cells, size):
+    """Both images, of so many cells, each in its half of `cells`."""
+    half = np.uint64(cells.size // 2)
+    for c in range(size):
+        cells[c] = 0
+    for c in range(half, half + size):
+        cells[c] = 0
 
 
-@_jit
-def _rank(edges):
-    """Unsigned integers of the same order as floats; −0 is 0."""
-    bits = (edges + 0.0).view(np.int64)
-    return (bits ^ ((bits >> np.int64(63)) | SIGN)).view(np.uint64)
+@_inline
+def _add_images(cells, image):
+    half = np.uint64(cells.size // 2)
+    for c in range(np.uint64(image.size)):
+        image[c] = cells[c] + cells[half + c]
 
 
 # ---- many epochs -------------------------------------------------------------------------------------------------
 
 
 @_jit
-def _count_many(ts, ms, n, dt, dm, sorting, tallies, bits, image):
-    """ts, ms, dt padded with 8 times +inf. Fills image (n_dm, n_dt). The rest is scratch of `count`."""
+def _count_many(ts, ms, n, dt, dm_padded, tables, buffer, sorting, tallies, bits, image):
+    """ts, ms, dt padded with 8 times +inf. Fills image (n_dm, n_dt). The rest is of `count`."""
+    dm = dm_padded[: dm_padded.size - 1]
     ordered, order, keys, first, counters = sorting
     radix.sort_into(ms[:n], ordered[:n], order, keys, first, counters)
     least, greatest = ordered[0], ordered[n - 1]
@@ -333,16 +371,19 @@ def _count_many(ts, ms, n, dt, dm, sorting, tallies, bits, image):
         passed[x], tails[x], pairs[x], rest[x] = 0, 0, 0, 0
     lanes = max(LANES, (edges.size + LANES - 1) // LANES * LANES)
     bitmaps, rows, window, columns, partners, ranks, places = bits
-    skip_below = _choose_skip(ts, n, dt, places)
+    skip_below = _choose_skip(ts, n, dt, NEAR if tables[1].size > 1 else 1, places)
+    flat = image.reshape(-1)
+    _clear(buffer[3], np.uint64(flat.size))
     for lo in range(0, n, BLOCK):
         hi = min(lo + BLOCK, n)
         n_words = (hi - lo + 63) >> 6
         _mark_ranks(order, n, lo, hi, n_words, ms, bitmaps, partners)
         _rank_edges(order, n, lo, hi, n_words, ms, edges, partners, ranks, lanes, rows, window)
         _walk_time(
-            ts, lo, hi, dt, skip_below, n_words, bitmaps, rows, window, lanes, columns, places,
-            stride, passed, tails, pairs, rest,
+            ts, ms, lo, hi, dt, dm_padded, tables, buffer, skip_below, n_words, bitmaps, rows, window, lanes, columns,
+            places, stride, passed, tails, pairs, rest,
         )  # fmt: skip
+    _add_images(buffer[3], flat)
     _difference(passed, tails, pairs, rest, stride, n_dt, edges.size, e0, image)
 
 
@@ -405,15 +446,16 @@ def _rank_edges(order, n, lo, hi, n_words, ms, edges, partners, ranks, lanes, ro
 
 
 @_jit
-def _choose_skip(ts, n, dt, histogram):
-    """The boundary below which most points have no partner, so that it pays to begin there: fewest steps in all."""
-    n_dt, one = np.uint64(dt.size - LANES), np.uint64(1)
+def _choose_skip(ts, n, dt, near, histogram):
+    """The boundary before which most points have at most `near` − 1 partners, so that it pays to begin there.
+
+    The one that spares most steps in all. Which one is chosen only changes the time it takes.
+    """
+    n_dt, one, near = np.uint64(dt.size - LANES), np.uint64(1), np.uint64(near)
     for k in range(n_dt + one):
         histogram[k] = 0
-    for i in range(
-        np.uint64(0), np.uint64(n - 1), SAMPLE
-    ):  # which one is chosen only changes the time it takes
-        gap, below = ts[i + one] - ts[i], np.uint64(0)
+    for i in range(np.uint64(0), np.uint64(max(n - np.int64(near), 0)), SAMPLE):
+        gap, below = ts[i + near] - ts[i], np.uint64(0)
         for k in range(np.uint64(0), n_dt, EIGHT):
             below += _how_many_below(dt, k, 0.0, gap)
         histogram[below] += one
@@ -425,35 +467,52 @@ def _choose_skip(ts, n, dt, histogram):
     return skip
 
 
+@_inline
+def _move(ts, at, ti, edge):
+    """The first place from `at` on where ts − ti ≥ edge."""
+    while True:
+        below = _how_many_below(ts, at, ti, edge)
+        at += below
+        if below < EIGHT:
+            return at
+
+
 @_jit
 def _walk_time(
-    ts, lo, hi, dt, skip_below, n_words, bitmaps, rows, window, lanes, columns, places,
+    ts, ms, lo, hi, dt, dm, tables, buffer, skip_below, n_words, bitmaps, rows, window, lanes, columns, places,
     stride, passed, tails, pairs, rest,
 ):  # fmt: skip
     """In order of time: move the boundaries, and count what stands before them."""
     one, m, n_dt = np.uint64(1), np.uint64(hi - lo), np.uint64(dt.size - LANES)
     lo, last, lanes, stride = np.uint64(lo), np.uint64(n_words), np.uint64(lanes), np.uint64(stride)
+    scales, near_pairs, near_places, found = tables[0], buffer[0], buffer[1], np.uint64(0)
+    most = np.uint64(CROWD) if tables[1].size > 1 else np.uint64(0)
     for k in range(n_dt):
         places[k] = 0
     for i in range(np.uint64(hi)):
         s = np.uint64(max(np.int64(i) + 1 - np.int64(lo), 0))
         if s >= m:
             break
-        ti, start = ts[i], np.uint64(window[TWO * i])
-        skip = (one << (s & BIT)) - one
+        ti, first = ts[i], np.uint64(0)
+        if skip_below > 0:  # the partners before that boundary, unless they are a crowd, are looked up
+            p = _move(ts, lo + max(places[skip_below - one], s), ti, dt[skip_below - one]) - lo
+            places[skip_below - one] = p
+            p = min(p, m)
+            if p - s <= most:
+                for j in range(s, p, EIGHT):
+                    _locate(ts, ms, lo + j, ti, ms[i], scales, found + j - s, near_pairs, near_places)
+                found += p - s
+                if found >= PAIRS:
+                    _look_up(found, dt, dm, tables, buffer)
+                    found = np.uint64(0)
+                if p == m:
+                    continue
+                s, first = p, skip_below
+        start, skip = np.uint64(window[TWO * i]), (one << (s & BIT)) - one
         _gather_rows(bitmaps, rows, i * lanes, s >> SIX, last, skip, columns)
-        # most often the next point is days away, and the boundaries below that divide nothing
-        first = np.uint64(0)
-        if skip_below > 0 and ts[lo + s] - ti >= dt[skip_below - one]:
-            first = skip_below
         k, at = first, first * stride + start
         while k < n_dt:
-            p = max(places[k], s)
-            while True:
-                below = _how_many_below(ts, lo + p, ti, dt[k])
-                p += below
-                if below < EIGHT:
-                    break
+            p = _move(ts, lo + max(places[k], s), ti, dt[k]) - lo
             places[k] = p
             if p >= m:
                 break
@@ -471,6 +530,8 @@ def _walk_time(
                 _add_masked(passed, at, columns, p >> SIX, (one << (p & BIT)) - one)
                 at += stride
             _add_masked(tails, at, columns, last, np.uint64(0))
+    if found > 0:
+        _look_up(found, dt, dm, tables, buffer)
 
 
 @_jit
@@ -494,22 +555,22 @@ def _difference(passed, tails, pairs, rest, stride, n_boundaries, n_edges, e0, i
         for e in range(n_edges):
             higher = np.int64(passed[after + e] - passed[here + e])
             if e0 + e > 0:
-                image[e0 + e - 1, k] = at_least - higher
+                image[e0 + e - 1, k] += np.uint32(at_least - higher)
             at_least = higher
         if 0 < e0 + n_edges <= image.shape[0]:
-            image[e0 + n_edges - 1, k] = at_least
+            image[e0 + n_edges - 1, k] += np.uint32(at_least)
 
 
 # ---- all light curves --------------------------------------------------------------------------------------------
 
 
 @_jit
-def count(t, mag, offsets, dt, dm, few, dt_table, dt_first, dm_table, dm_scale, out):
+def count(t, mag, offsets, dt, dm, few, dt_table, dt_first, dm_table, dm_scale, dt_cells, dm_cells, out):
     """Fill `out` with the counts of each light curve; everything is checked by the caller.
 
     t, mag : (N,) float64; offsets : (n + 1,) int64; dt : (n_dt + 1 + PADDING,) and dm : (n_dm + 2,) float64 edges, the
-    last one moved up by an ulp, +inf behind it; few : epochs below which `_count_few` is used, with its tables of
-    `dmdt.tables`; out : (n, n_dm, n_dt) uint32, zero
+    last one moved up by an ulp, +inf behind it; few : epochs below which `_count_few` is used; the tables : of
+    `dmdt.Search`; out : (n, n_dm, n_dt) uint32, overwritten
     """
     longest = 1
     for i in range(offsets.size - 1):
@@ -529,29 +590,31 @@ def count(t, mag, offsets, dt, dm, few, dt_table, dt_first, dm_table, dm_scale, 
     block, lanes = min(longest, BLOCK), (dm.size + LANES - 1) // LANES * LANES
     words = (block + 63) >> 6
     bits = (
-        np.empty((block + 1) * words, np.uint64), np.empty(longest * lanes, np.int32), np.empty(2 * longest, np.int16),
-        np.empty((words + 1) * 2 * LANES, np.uint64),
+        np.empty((block + 1) * words + 3, np.uint64), np.empty(longest * lanes, np.int32),
+        np.empty(2 * longest, np.int16), np.empty((words + 4) * 2 * LANES, np.uint64),
         np.empty(block + LANES), np.empty(dm.size, np.uint64), np.empty(dt.size, np.uint64),
     )  # fmt: skip
-    # the bits of dt ≥ 0 are in order as they are; + 0: not −0
-    dt_ranks = (np.maximum(dt[: dt.size - LANES + 1], 0.0) + 0.0).view(np.uint64)
-    dm_ranks = _rank(dm)
-    ranks, places = np.empty(2 * ROOM, np.uint64), np.empty(2 * ROOM, np.uint32)
-    cells = np.empty(2 * dt_ranks.size * dm_ranks.size, np.uint32)
-    flat, image_cells = out.reshape(-1), out.shape[1] * out.shape[2]
+    image_cells = out.shape[1] * out.shape[2]
+    scales = (
+        np.int32(dt_first), np.int32(dt_first + dt_table.size - 1), dm[0], dm_scale, np.float64(dm_table.size - 1)
+    )  # fmt: skip
+    tables = scales, dt_table, dm_table, dt_cells, dm_cells
+    buffer = (
+        np.empty(2 * ROOM), np.zeros(2 * ROOM, np.uint32), np.empty(ROOM, np.uint32),
+        np.empty(2 * (4 * image_cells + 3), np.uint32),
+    )  # fmt: skip
+    flat = out.reshape(-1)
     for i in range(offsets.size - 1):
         n = _finite_sorted(t, mag, offsets[i], offsets[i + 1], ts, ms)
         if n < 2:
+            out[i] = 0
             continue
         if n < few:
-            _count_few(
-                ts, ms, n, dt_table, dt_first, dt_ranks, dm_table, dm[0], dm_scale, dm_ranks, ranks, places, cells,
-                flat, i * image_cells,
-            )  # fmt: skip
+            _count_few(ts, ms, n, dt, dm, tables, buffer, flat[i * image_cells : (i + 1) * image_cells])
         else:
             for j in range(n, n + LANES):
                 ts[j] = np.inf
-            _count_many(ts, ms, n, dt, dm[: dm.size - 1], sorting, tallies, bits, out[i])
+            _count_many(ts, ms, n, dt, dm, tables, buffer, sorting, tallies, bits, out[i])
 
 
 @_jit

@@ -241,6 +241,17 @@ def test_one_long_light_curve_among_thousands_of_short_ones():
         np.testing.assert_array_equal(found[at + (at >= 1500)], oracle(*short[at], grid))
 
 
+@pytest.mark.parametrize("crowd", [5, 13, 31, 32, 33, 34, 64, 150])
+def test_crowds_among_lonely_points(crowd, grid):
+    """Many epochs: the partners of a lonely point are looked up or counted from afar, those in a night are a crowd."""
+    rng = np.random.default_rng(crowd)
+    lonely = np.sort(rng.uniform(0, 1500, 160))
+    nights = np.concatenate([night + rng.uniform(0, 0.3, crowd) for night in lonely[[20, 80, 81]]])
+    t = 58000 + np.sort(np.concatenate([lonely, nights]))
+    # one with differences on edges, and one whose pairs are outside the grid in part
+    check([(t, 15 + rng.integers(0, 40, len(t)) / 20), (t, rng.normal(15, 4, len(t)))], grid)
+
+
 @pytest.mark.parametrize("name", GRIDS)
 def test_the_published_grids_on_real_cadences(data_dir, name):
     """A hundred light curves of the survey that the paper used."""
@@ -462,6 +473,16 @@ def test_threads_that_are_refused(threads):
 
 
 # Grids, normalisation, errors
+
+
+def test_a_grid_is_laid_out_once_and_cannot_be_spoilt():
+    grid = GRIDS["mahabal2017"]
+    first, again = (
+        dmdt.search(edges, list(grid.dm_edges)) for edges in (grid.dt_edges, np.array(grid.dt_edges))
+    )
+    assert first is again
+    assert not any(array.flags.writeable for array in first if isinstance(array, np.ndarray))
+    assert dmdt.search(grid.dt_edges, grid.dm_edges[1:]) is not first
 
 
 def test_the_published_edges():
