@@ -92,6 +92,9 @@ class Drawn:
         np.ndarray
     )  #: (n,) float64 [mag], half of the range of the noiseless change; of transients, of the data
     level: np.ndarray  #: (n,) float64 [mag], median magnitude without the variability
+    excess: (
+        np.ndarray
+    )  #: (n,) float64, what the change adds to χ², in the standard deviations √(2n) of a constant's
 
 
 class Reobserved:
@@ -125,6 +128,7 @@ class Reobserved:
             constant=Curves.of([part[1] for part in parts]),
             amplitude=np.array([part[2] for part in parts]),
             level=np.array([float(np.median(part[1][1])) for part in parts]),
+            excess=np.array([part[3] for part in parts]),
         )
 
     def _one(self, row: int, observer: Observer, rng: np.random.Generator):
@@ -141,14 +145,15 @@ class Reobserved:
         )
         for _ in range(TRIES):
             host = observer.draw_host(rng)
-            t, mag, magerr = observer.observe(host, observer.thin(host, rng), rng)
+            t, mag, magerr, limit = observer.observe(host, observer.thin(host, rng), rng)
             change = factor * star.at(stretch * t, phase, start * star.slack(t[-1]))
-            new, error, seen = inject(mag, magerr, change, self.curve)
+            new, error, seen = inject(mag, magerr, change, limit, self.curve)
             if seen.sum() >= self.min_epochs:
                 return (
                     (t[seen] - t[seen][0], new[seen], error[seen]),
                     (t, mag, magerr),
                     0.5 * np.ptp(change[seen]),
+                    _excess(change[seen], error[seen]),
                 )
         raise ValueError(
             f"a star of range {np.ptp(change):.2g} mag leaves fewer than {self.min_epochs} epochs on each of {TRIES} "
@@ -160,4 +165,12 @@ class Reobserved:
         # no windows: one without the outburst would not be an example of it
         rows = observer.thin(host, rng, windows=False)
         own = t[rows] - t[rows][0], mag[rows], magerr[rows]
-        return own, observer.observe(host, rows, rng, float(np.median(mag))), 0.5 * np.ptp(mag[rows])
+        # the data stand for the change: their noise adds 1 to each epoch's χ²
+        excess = max(0.0, _excess(own[1], own[2]) - np.sqrt(len(rows) / 2))
+        return own, observer.observe(host, rows, rng, float(np.median(mag)))[:3], 0.5 * np.ptp(own[1]), excess
+
+
+def _excess(change: np.ndarray, error: np.ndarray) -> float:
+    """Σ (change / error)² from its weighted mean, over √(2n)."""
+    size = (change - np.average(change, weights=error**-2)) / error
+    return float(size @ size / np.sqrt(2 * len(change)))

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lightmill.catalogs.lightcurves import Layout, LayoutError, choose_layout, from_arrow
-from lightmill.pipeline.clean import clean
+from lightmill.pipeline.clean import Cleaned, clean
 from lightmill.pipeline.recipe import Recipe
 
 __all__ = ["TRANSIENT_COLUMNS", "Hosts", "join", "read_hosts"]
@@ -29,6 +29,12 @@ PEAK_WINDOW = (-20.0, 60.0)
 
 PEAK_EPOCHS = 3
 
+LIMIT_COLUMN = "limitmag"
+"""Of a table of epochs, if it is there: limiting magnitude of each exposure."""
+
+FEWEST_SOURCES = 50
+"""An exposure's limit is that of its faintest source, if there are so many; else that of the file."""
+
 
 @dataclass(frozen=True)
 class Hosts:
@@ -37,6 +43,7 @@ class Hosts:
     t: np.ndarray  #: (N,) float64 [d], increasing within a light curve
     mag: np.ndarray  #: (N,) float64 [mag]
     magerr: np.ndarray  #: (N,) float64 [mag]
+    limit: np.ndarray  #: (N,) float64 [mag], not brighter than mag: a fainter source is not in the exposure
     offsets: np.ndarray  #: (n + 1,) int64
     group: np.ndarray  #: (n,) int64; light curves of one group are one object
     kind: (
@@ -56,6 +63,10 @@ class Hosts:
         """Time, magnitude and error of one light curve."""
         rows = slice(self.offsets[i], self.offsets[i + 1])
         return self.t[rows], self.mag[rows], self.magerr[rows]
+
+    def limits(self, i: int) -> np.ndarray:
+        """Limiting magnitude of each epoch of one light curve."""
+        return self.limit[self.offsets[i] : self.offsets[i + 1]]
 
 
 def read_hosts(paths: Sequence[str | Path], recipe: Recipe) -> Hosts:
@@ -91,6 +102,7 @@ def join(parts: Sequence[Hosts]) -> Hosts:
         t=np.concatenate([part.t for part in parts]),
         mag=np.concatenate([part.mag for part in parts]),
         magerr=np.concatenate([part.magerr for part in parts]),
+        limit=np.concatenate([part.limit for part in parts]),
         offsets=_offsets(np.concatenate([np.diff(part.offsets) for part in parts])),
         group=np.concatenate([part.group + start for part, start in zip(parts, starts[:-1], strict=True)]),
         kind=np.concatenate([part.kind for part in parts]),
@@ -106,42 +118,70 @@ def _stars(path: Path, schema: pa.Schema, recipe: Recipe) -> Hosts:
             f"{error}. A table of epochs of transients would need {', '.join(TRANSIENT_COLUMNS)}"
         ) from error
     curves = from_arrow(pq.read_table(path, columns=list(layout.columns)), layout)
-    good = clean(
-        curves.t, curves.mag, curves.magerr, curves.flags, curves.offsets,
-        bad_flags=recipe.clean.bad_flags, min_epochs=recipe.clean.min_epochs,
-    )  # fmt: skip
+    limit = _faintest(curves.t, curves.mag)
+    good, limit = _clean(curves.t, curves.mag, curves.magerr, curves.flags, curves.offsets, limit, recipe)
     n = len(good.accepted)
     return Hosts(
-        good.t, good.mag, good.magerr, good.offsets,
+        good.t, good.mag, good.magerr, limit, good.offsets,
         group=np.arange(n), kind=np.full(n, "", dtype="<U16"), at_peak=np.zeros(n, bool),
     )  # fmt: skip
 
 
 def _transients(path: Path, recipe: Recipe) -> Hosts:
     """One light curve for each `oid`, grouped by transient, with HJD as time."""
-    table = pq.read_table(path, columns=list(TRANSIENT_COLUMNS)).sort_by(
-        [("oid", "ascending"), ("hjd", "ascending")]
-    )
-    column = {
-        name: table.column(name).combine_chunks().to_numpy(zero_copy_only=False) for name in TRANSIENT_COLUMNS
-    }
+    names = [name for name in pq.read_schema(path).names if name in (*TRANSIENT_COLUMNS, LIMIT_COLUMN)]
+    table = pq.read_table(path, columns=names).sort_by([("oid", "ascending"), ("hjd", "ascending")])
+    column = {name: table.column(name).combine_chunks().to_numpy(zero_copy_only=False) for name in names}
     first = np.flatnonzero(np.append(True, column["oid"][1:] != column["oid"][:-1]))
     offsets = np.append(first, table.num_rows).astype(np.int64)
-    good = clean(
-        column["hjd"], column["mag"], column["magerr"], column["catflags"], offsets,
-        bad_flags=recipe.clean.bad_flags, min_epochs=recipe.clean.min_epochs,
-    )  # fmt: skip
+    told = column.get(LIMIT_COLUMN)
+    limit = _faintest(column["hjd"], column["mag"]) if told is None else told
+    good, limit = _clean(
+        column["hjd"], column["mag"], column["magerr"], column["catflags"], offsets, limit, recipe
+    )
     rows = first[good.accepted]
     _, group = np.unique(column["ZTFID"][rows].astype(str), return_inverse=True)
     since_peak = column["hjd"] - column["bts_peakt_jd"]
     usable = (column["catflags"].astype(np.int64) & recipe.clean.bad_flags) == 0
     near = usable & (since_peak > PEAK_WINDOW[0]) & (since_peak < PEAK_WINDOW[1])
     return Hosts(
-        good.t, good.mag, good.magerr, good.offsets,
+        good.t, good.mag, good.magerr, limit, good.offsets,
         group=group.astype(np.int64),
         kind=column["bts_type"][rows].astype("<U16"),
         at_peak=np.add.reduceat(near.astype(np.int64), first)[good.accepted] >= PEAK_EPOCHS,
     )  # fmt: skip
+
+
+def _clean(
+    t: np.ndarray,
+    mag: np.ndarray,
+    magerr: np.ndarray,
+    flags: np.ndarray,
+    offsets: np.ndarray,
+    limit: np.ndarray,
+    recipe: Recipe,
+) -> tuple[Cleaned, np.ndarray]:
+    """The good epochs, and the limits of the same ones."""
+
+    def cleaned(values: np.ndarray) -> Cleaned:
+        return clean(
+            t, values, magerr, flags, offsets,
+            bad_flags=recipe.clean.bad_flags, min_epochs=recipe.clean.min_epochs,
+        )  # fmt: skip
+
+    # what was measured was above the limit; and NaN where the magnitude is, so that the same epochs are good
+    return cleaned(mag), cleaned(np.where(limit > mag, limit, mag)).mag
+
+
+def _faintest(t: np.ndarray, mag: np.ndarray) -> np.ndarray:
+    """(N,) float64 [mag]: faintest source of each epoch's exposure, or where it has few the usual faintest of all."""
+    seen = np.isfinite(mag)
+    if not seen.any():
+        return np.full(len(t), np.nan)
+    _, which, sources = np.unique(t, return_inverse=True, return_counts=True)
+    faintest = np.full(len(sources), -np.inf)
+    np.maximum.at(faintest, which[seen], mag[seen])
+    return np.where(sources >= FEWEST_SOURCES, faintest, np.quantile(mag[seen], 0.999))[which]
 
 
 def _offsets(n: np.ndarray) -> np.ndarray:

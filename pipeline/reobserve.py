@@ -4,8 +4,9 @@ A star's variability is a smooth, mean-free model fitted to its own light curve 
 catalogue period, its order chosen by the Bayesian information criterion (Schwarz 1978), and for stars that
 do more than repeat a slow term. `observe` takes a real constant star of the survey (a host) as it is, or a
 real cadence with the residuals of real constant stars on it; `inject` adds the star's variability to that
-and scales residuals and errors with the brightness. Everything that is not the star is the survey's, and is
-there with and without injection, so that a gate cannot tell the surveys apart.
+and scales residuals and errors with the brightness. Errors of a release are a function of the measured magnitude (in
+ZTF's files to a few thousandths): an injected star's must be the same one, or they betray it. Everything that is not
+the star is the survey's, and is there with and without injection, so that a gate cannot tell the surveys apart.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 
 from lightmill.pipeline.hosts import Hosts
 
-__all__ = ["FAINTEST_ERROR", "ErrorCurve", "Observer", "Star", "fit_error_curve", "fit_star", "inject"]
+__all__ = ["ErrorCurve", "Observer", "Star", "fit_error_curve", "fit_star", "inject"]
 
 ORDERS = (1, 2, 3, 4, 5, 6, 8, 10, 12)
 """Numbers of harmonics that are tried; 12 follow an eclipse of 0.04 in phase."""
@@ -30,10 +31,12 @@ OVERSHOOT = 1.1
 KNOT_SPACING = 100.0
 """Days between the knots of the slow term: shorter than a season, longer than the noise of a few nights."""
 
-FAINTEST_ERROR = 1.0857 / 5
-"""Error of a 5σ detection [mag]: fainter epochs are not in a data release."""
+ERROR_BIN = 0.1  # mag; the errors of a star of 0.2 mag follow the curve within it
+FEWEST_IN_BIN = 30
+FAINT_END = 0.5  # mag, over which the curve's last slope is taken
 
-ERROR_BIN = 0.5  # mag
+SMOOTHING = 0.2
+"""Noise on residuals that are drawn again, in their standard deviations: equal ones would betray a made star."""
 
 
 @dataclass(frozen=True)
@@ -151,21 +154,19 @@ class ErrorCurve:
     """The usual error at a magnitude."""
 
     mag: np.ndarray  #: (k,) float64, increasing
-    log_error: np.ndarray  #: (k,) float64, natural logarithm of mag; not decreasing
+    log_error: np.ndarray  #: (k,) float64, natural logarithm of mag
 
     def __call__(self, mag: np.ndarray) -> np.ndarray:
         """Error [mag] at magnitudes; constant beyond the bright end, along the last slope beyond the faint end."""
+        first = max(0, min(int(np.searchsorted(self.mag, self.mag[-1] - FAINT_END)), len(self.mag) - 2))
+        rise, width = self.log_error[-1] - self.log_error[first], self.mag[-1] - self.mag[first]
+        slope = max(float(rise / width), 0.0) if width > 0 else 0.6
         inside = np.interp(mag, self.mag, self.log_error)
-        slope = (
-            (self.log_error[-1] - self.log_error[-2]) / (self.mag[-1] - self.mag[-2])
-            if len(self.mag) > 1
-            else 0.6
-        )
         return np.exp(inside + slope * np.maximum(np.asarray(mag) - self.mag[-1], 0.0))
 
 
 def fit_error_curve(mag: np.ndarray, magerr: np.ndarray) -> ErrorCurve:
-    """Medians of the error in bins of half a magnitude (with ≥ 30 epochs), made not to decrease.
+    """Medians of the error in bins of a tenth of a magnitude (with ≥ 30 epochs).
 
     Parameters
     ----------
@@ -173,22 +174,22 @@ def fit_error_curve(mag: np.ndarray, magerr: np.ndarray) -> ErrorCurve:
     """
     bins = np.floor(mag / ERROR_BIN).astype(np.int64)
     numbers, counts = np.unique(bins, return_counts=True)
-    used = numbers[counts >= 30] if (counts >= 30).any() else numbers
+    used = numbers[counts >= FEWEST_IN_BIN] if (counts >= FEWEST_IN_BIN).any() else numbers
     medians = np.array([np.median(magerr[bins == number]) for number in used])
-    return ErrorCurve((used + 0.5) * ERROR_BIN, np.log(np.maximum.accumulate(medians)))
+    return ErrorCurve((used + 0.5) * ERROR_BIN, np.log(medians))
 
 
 def inject(
-    mag: np.ndarray, magerr: np.ndarray, change: np.ndarray, curve: ErrorCurve
+    mag: np.ndarray, magerr: np.ndarray, change: np.ndarray, limit: np.ndarray, curve: ErrorCurve
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Add a change of brightness to a constant star's light curve.
 
-    Residuals from the median, and errors, are scaled as the usual error scales with the brightness. Epochs at which the
-    star falls below the survey's limit are lost (unless the host itself was as poor).
+    Residuals from the median are scaled as the usual error scales with the true brightness; the error that is told
+    follows the measured magnitude. Epochs at which the star falls below the exposure's limit are lost.
 
     Parameters
     ----------
-    mag, magerr, change : (n,) float64 [mag]
+    mag, magerr, change, limit : (n,) float64 [mag]
 
     Returns
     -------
@@ -197,14 +198,12 @@ def inject(
     Examples
     --------
     >>> flat = ErrorCurve(np.array([10.0, 20.0]), np.log([0.02, 0.02]))
-    >>> inject(np.array([15.0, 15.1, 14.9]), np.full(3, 0.1), np.array([0.0, 0.5, 0.0]), flat)[0]
+    >>> inject(np.array([15.0, 15.1, 14.9]), np.full(3, 0.1), np.array([0.0, 0.5, 0.0]), np.full(3, 20.0), flat)[0]
     array([15. , 15.6, 14.9])
     """
     level = np.median(mag)
-    scale = curve(level + change) / curve(np.array([level]))
-    new_error = magerr * scale
-    seen = new_error <= max(FAINTEST_ERROR, magerr.max(initial=0.0))
-    return level + change + (mag - level) * scale, new_error, seen
+    new = level + change + (mag - level) * curve(level + change) / curve(np.array([level]))
+    return new, magerr * curve(new) / curve(mag), new <= limit
 
 
 class Observer:
@@ -260,8 +259,8 @@ class Observer:
 
     def observe(
         self, host: int, rows: np.ndarray, rng: np.random.Generator, level: float | None = None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """A constant star as the survey sees it on a host's epochs: time, magnitude, error.
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """A constant star as the survey sees it on a host's epochs: time, magnitude, error, limit of the exposure.
 
         Parameters
         ----------
@@ -270,18 +269,27 @@ class Observer:
         level : magnitude of the star on a cadence; None: that of a random star
         """
         t, mag, magerr = (values[rows] for values in self.hosts.one(host))
+        limit = self.hosts.limits(host)[rows]
         if not self.hosts.constant[host]:
             mag, magerr = self._constant_on(mag, magerr, level, rng)
-        return t - t[0], mag, magerr
+            seen = mag <= limit
+            if seen.sum() < self.min_epochs:
+                # too faint for the cadence: still constant, and whoever wants it brighter draws another host
+                seen[:] = True
+            t, mag, magerr, limit = t[seen], mag[seen], magerr[seen], limit[seen]
+        return t - t[0], mag, magerr, limit
 
     def _constant_on(
         self, mag: np.ndarray, magerr: np.ndarray, level: float | None, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Residuals of one real constant star, drawn with replacement, on errors that follow each epoch's quality."""
+        """Residuals of one real constant star, drawn with replacement, with errors that follow each epoch's quality."""
         donor = int(rng.choice(self._quiet))
         _, own, own_error = self.hosts.one(donor)
         level = self.level[donor] if level is None else level
         quality = np.clip(magerr / self.curve(mag), 0.5, 3.0)
-        error = np.minimum(quality * self.curve(np.array([level])), max(FAINTEST_ERROR, own_error.max()))
-        drawn = rng.choice((own - self.level[donor]) / own_error, len(mag))
-        return level + drawn * error, error
+        # in units of the error at the star's true brightness: the one that is told follows the noise as well
+        true_error = own_error / self.curve(own) * self.curve(np.array([self.level[donor]]))
+        residual = (own - self.level[donor]) / true_error
+        drawn = rng.choice(residual, len(mag)) + SMOOTHING * residual.std() * rng.standard_normal(len(mag))
+        made = level + drawn / np.hypot(1.0, SMOOTHING) * quality * self.curve(np.array([level]))
+        return made, quality * self.curve(made)

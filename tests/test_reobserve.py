@@ -16,7 +16,6 @@ from lightmill.pipeline.examples import Reobserved
 from lightmill.pipeline.hosts import TRANSIENT_COLUMNS, Hosts, join, read_hosts
 from lightmill.pipeline.recipe import load_recipe
 from lightmill.pipeline.reobserve import (
-    FAINTEST_ERROR,
     KNOT_SPACING,
     ErrorCurve,
     Observer,
@@ -29,7 +28,9 @@ from lightmill.pipeline.reobserve import (
 CURVE = ErrorCurve(np.array([14.0, 16.0, 18.0, 20.0]), np.log([0.02, 0.02, 0.05, 0.2]))
 
 
-def some_hosts(n_stars: int = 30, n_cadences: int = 6, epochs: int = 80, seed: int = 1) -> Hosts:
+def some_hosts(
+    n_stars: int = 30, n_cadences: int = 6, epochs: int = 80, seed: int = 1, limit: float = 21.0
+) -> Hosts:
     """Constant stars of 15–19 mag with errors that follow the curve, and supernova-like light curves."""
     rng = np.random.default_rng(seed)
     parts = []
@@ -40,7 +41,8 @@ def some_hosts(n_stars: int = 30, n_cadences: int = 6, epochs: int = 80, seed: i
         flash = -2 * np.exp(-(((t - 200) / 20) ** 2)) if i >= n_stars else 0.0
         parts.append(
             Hosts(
-                t, level + flash + error * rng.standard_normal(epochs), error, np.array([0, epochs]), np.array([0]),
+                t, level + flash + error * rng.standard_normal(epochs), error, np.full(epochs, limit),
+                np.array([0, epochs]), np.array([0]),
                 np.array(["" if i < n_stars else "SN Ia"]), np.array([i >= n_stars]),
             )
         )  # fmt: skip
@@ -108,41 +110,65 @@ def test_the_error_curve_follows_the_errors():
     curve = fit_error_curve(mag, CURVE(mag) * rng.lognormal(0, 0.1, len(mag)))
     at = np.linspace(14.5, 19.5, 40)
     np.testing.assert_allclose(curve(at), CURVE(at), rtol=0.06)
-    assert (np.diff(curve(np.linspace(10, 23, 100))) >= 0).all()
+    # beyond the last star the errors go on to grow, in front of the first they stay
+    assert curve(np.array([21.0])) == pytest.approx(CURVE(np.array([21.0])), rel=0.1)
+    assert curve(np.array([10.0])) == pytest.approx(0.02, rel=0.06)
+
+
+def test_a_curve_of_one_magnitude_grows_as_sky_noise_does():
+    curve = fit_error_curve(np.full(40, 18.03), np.full(40, 0.05))
+    assert curve(np.array([17.0, 18.0])) == pytest.approx([0.05, 0.05])
+    assert curve(np.array([20.0]))[0] > 0.1
+
+
+DEEP = np.full(50, 30.0)
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(-0.5, 0.5))
-def test_injection_keeps_residuals_in_units_of_the_error(seed: int, constant: float):
+def test_injection_keeps_residuals_in_units_of_the_true_error(seed: int, constant: float):
     rng = np.random.default_rng(seed)
     mag, error = 17 + rng.normal(0, 0.1, 50), rng.uniform(0.02, 0.05, 50)
     change = constant + 0.3 * np.sin(np.arange(50))
-    new, new_error, seen = inject(mag, error, change, CURVE)
+    new, _, seen = inject(mag, error, change, DEEP, CURVE)
     level = np.median(mag)
-    np.testing.assert_allclose((new - level - change) / new_error, (mag - level) / error, atol=1e-9)
-    assert (seen == (new_error <= FAINTEST_ERROR)).all()
+    np.testing.assert_allclose(
+        (new - level - change) / CURVE(level + change), (mag - level) / CURVE(level), atol=1e-9
+    )
+    assert seen.all()
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_told_errors_follow_the_measured_magnitude_as_the_host_s_do(seed: int):
+    rng = np.random.default_rng(seed)
+    mag, quality = 17 + rng.normal(0, 0.1, 50), rng.uniform(0.8, 1.3, 50)
+    new, error, _ = inject(mag, quality * CURVE(mag), 0.3 * np.sin(np.arange(50)), DEEP, CURVE)
+    np.testing.assert_allclose(error, quality * CURVE(new), rtol=1e-9)
 
 
 def test_no_change_changes_nothing():
     mag, error = np.array([17.0, 17.1, 16.9]), np.array([0.03, 0.04, 0.05])
-    new, new_error, seen = inject(mag, error, np.zeros(3), CURVE)
+    new, new_error, seen = inject(mag, error, np.zeros(3), mag, CURVE)
     np.testing.assert_allclose(new, mag)
     np.testing.assert_allclose(new_error, error)
     assert seen.all()
 
 
 def test_epochs_below_the_limit_are_lost():
-    _, _, seen = inject(np.full(3, 19.0), np.full(3, 0.1), np.array([0.0, 3.0, -3.0]), CURVE)
-    assert seen.tolist() == [True, False, True]
+    limit = np.array([19.0, 21.0, 19.0])
+    for change, expected in (([0.0, 3.0, -3.0], [True, False, True]), ([0.1, 1.9, 0.0], [False, True, True])):
+        _, _, seen = inject(np.full(3, 19.0), np.full(3, 0.1), np.array(change), limit, CURVE)
+        assert seen.tolist() == expected
 
 
 def test_a_host_star_stays_as_it_is():
     hosts, rng = some_hosts(), np.random.default_rng(0)
     observer = Observer(hosts, np.arange(len(hosts)), CURVE, min_epochs=20)
-    t, mag, error = observer.observe(3, np.arange(80), rng)
+    t, mag, error, limit = observer.observe(3, np.arange(80), rng)
     own = hosts.one(3)
     np.testing.assert_array_equal(t, own[0] - own[0][0])
     np.testing.assert_array_equal(mag, own[1])
     np.testing.assert_array_equal(error, own[2])
+    np.testing.assert_array_equal(limit, hosts.limits(3))
 
 
 def test_a_cadence_gets_a_constant_star():
@@ -150,11 +176,29 @@ def test_a_cadence_gets_a_constant_star():
     observer = Observer(hosts, np.arange(len(hosts)), CURVE, min_epochs=20)
     host = 32
     for _ in range(20):
-        t, mag, error = observer.observe(host, np.arange(80), rng, level=17.0)
+        t, mag, error, _ = observer.observe(host, np.arange(80), rng, level=17.0)
         np.testing.assert_array_equal(t, hosts.one(host)[0] - hosts.one(host)[0][0])
         assert np.median(mag) == pytest.approx(17.0, abs=0.05)
         # the flash of two magnitudes is gone: residuals are as large as errors
         assert np.mean(((mag - 17.0) / error) ** 2) < 3
+        # errors are those of the made magnitudes, with each epoch's quality
+        _, own, own_error = hosts.one(host)
+        np.testing.assert_allclose(error / CURVE(mag), np.clip(own_error / CURVE(own), 0.5, 3.0))
+        drawn = (mag - 17.0) / (error / CURVE(mag))
+        assert (np.diff(np.sort(drawn)) > 1e-9).all()  # from 80 residuals with replacement, but no two alike
+
+
+def test_a_faint_star_is_seen_on_the_deep_epochs_of_a_cadence_only():
+    hosts, rng = some_hosts(), np.random.default_rng(0)
+    host, rows = 32, np.arange(80)
+    hosts.limit[hosts.offsets[host] : hosts.offsets[host + 1]] = np.where(rows % 2, 16.0, 19.0)
+    observer = Observer(hosts, np.arange(len(hosts)), CURVE, min_epochs=20)
+    t, mag, _, limit = observer.observe(host, rows, rng, level=17.5)
+    own = hosts.one(host)[0]
+    np.testing.assert_array_equal(t, own[::2] - own[0])
+    assert (mag <= limit).all()
+    # on none of them, it is no less constant
+    assert len(observer.observe(host, rows, rng, level=20.5)[0]) == 80
 
 
 def test_only_allowed_hosts_are_used():
@@ -187,6 +231,11 @@ def test_pairs_share_host_epochs_and_errors():
         assert drawn.amplitude[i] == pytest.approx(0.4, rel=0.4)
     variable, constant = drawn.variable.statistics(), drawn.constant.statistics()
     assert (variable[:, 4] > 1.5 * constant[:, 4]).mean() > 0.9  # standard deviation
+    # what the change adds to χ² is what the light curves' χ² have more; the products with the noise make 10 % of it
+    chi2 = [table[:, 11] * (table[:, 0] - 1) for table in (variable, constant)]
+    added = drawn.excess * np.sqrt(2 * n)
+    assert np.median((chi2[0] - chi2[1])[:10] / added[:10]) == pytest.approx(1, abs=0.15)
+    assert (drawn.excess[:10] > 10).all()
     again = examples.draw(np.arange(12), np.arange(len(hosts)), seed=1)
     np.testing.assert_array_equal(again.variable.mag, drawn.variable.mag)
     other = examples.draw(np.arange(12), np.arange(len(hosts)), seed=2)
@@ -194,7 +243,7 @@ def test_pairs_share_host_epochs_and_errors():
 
 
 def test_a_survey_too_faint_for_a_star_is_named():
-    hosts = some_hosts(n_cadences=0, epochs=21)
+    hosts = some_hosts(n_cadences=0, epochs=21, limit=19.5)
     star = Star(1 / 0.6, np.array([9.0 + 0j]), np.empty(0))
     examples = Reobserved([star], np.empty(0, int), hosts, CURVE, 20)
     with pytest.raises(ValueError, match="leaves fewer than 20 epochs on each of 50 hosts"):
@@ -235,6 +284,28 @@ def test_hosts_are_read_from_both_kinds_of_file(tmp_path: Path):
     assert (np.diff(hosts.one(1)[0]) == 2).all()
 
 
+def test_limits_are_those_of_exposures(tmp_path: Path):
+    recipe, n, sources = load_recipe("ztf-dr"), 30, 60
+    rng = np.random.default_rng(8)
+    level = np.linspace(15, 20, sources)
+    mag = level[:, None] + rng.normal(0, 0.01, (sources, n))
+    mag[-5:, 7] = np.nan  # the last ones are missing from one exposure
+    mag[3, 4], late = 22.0, np.arange(n) * 1.0
+    table = {
+        "objectid": np.arange(sources), "filterid": np.ones(sources, int), "objra": np.zeros(sources),
+        "objdec": np.zeros(sources), "hmjd": [(58000 + late).tolist()] * sources, "mag": mag.tolist(),
+        "magerr": [[0.1] * n] * sources, "catflags": [[0] * n] * sources,
+    }  # fmt: skip
+    pq.write_table(pa.table(table), tmp_path / "stars.parquet")
+    hosts = read_hosts([tmp_path / "stars.parquet"], recipe)
+    np.testing.assert_array_equal(hosts.limits(0), np.nanmax(mag, axis=0))
+    assert len(hosts.limits(sources - 1)) == n - 1
+    pq.write_table(transients(limitmag=np.tile(np.arange(60) + 17.5, 3)), tmp_path / "transients.parquet")
+    hosts = read_hosts([tmp_path / "stars.parquet", tmp_path / "transients.parquet"], recipe)
+    # sorted by time as the epochs are, and what was measured was above the limit
+    np.testing.assert_array_equal(hosts.limits(sources), np.maximum(np.arange(60)[::-1] + 17.5, 18.0))
+
+
 def test_survey_files_that_cannot_be_used_are_named(tmp_path: Path):
     recipe = load_recipe("ztf-dr")
     pq.write_table(transients(), tmp_path / "transients.parquet")
@@ -254,3 +325,24 @@ def test_real_hosts(data_dir: Path):
     supernovae = np.char.startswith(hosts.kind, "SN Ia") & hosts.at_peak
     assert supernovae.sum() == 260
     assert np.diff(hosts.offsets).max() > 800
+    assert (hosts.limit >= hosts.mag).all()
+    assert np.isfinite(hosts.limit).all()
+
+
+def test_a_re_observed_star_s_errors_look_like_a_real_one_s(data_dir: Path):
+    files = [data_dir / "ztf_000250_zg_c01_q1_dr5.parquet", data_dir / "ztf_dr_bts_epochs.parquet"]
+    hosts = read_hosts(files, load_recipe("ztf-dr"))
+    of_stars = np.repeat(hosts.constant, np.diff(hosts.offsets))
+    curve = fit_error_curve(hosts.mag[of_stars], hosts.magerr[of_stars])
+    some = [i for i in np.flatnonzero(hosts.constant) if 16 < np.median(hosts.one(i)[1]) < 20][:200]
+    off = []
+    for i in some:
+        _, mag, error = hosts.one(i)
+        new, new_error, seen = inject(mag, error, 0.2 * np.sin(np.arange(len(mag))), hosts.limits(i), curve)
+        # real errors are a function of the magnitude: nothing in them may tell that a star was put in
+        order, inside = np.argsort(mag), seen & (new > mag.min()) & (new < mag.max())
+        off.append(np.log(new_error / np.interp(new, mag[order], error[order]))[inside])
+    assert len(np.concatenate(off)) > 1000
+    assert (
+        np.quantile(np.abs(np.concatenate(off)), 0.9) < 0.005
+    )  # 0.002; 0.015 with errors of the true brightness

@@ -8,8 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from scipy.stats import binomtest
 
 from lightmill.models.bundle import load, verify
+from lightmill.pipeline.examples import Curves
+from lightmill.pipeline.fit_gate import vary_for_certain
+from lightmill.pipeline.hosts import read_hosts
 from lightmill.pipeline.labelled import LabelledError
 from lightmill.pipeline.recipe import DmdtTable, Recipe, load_recipe
 from lightmill.pipeline.train import train
@@ -119,6 +123,31 @@ def test_training_with_a_gate(tmp_path: Path):
         "these together",
         "shuffled labels",
     }
+    assert gate["pass_rate_real"] == gate["pass_rates_real"]["all"]["rate"]
+    assert gate["real_certain"] == {"score": 5.0, "n": 0, "n_enough": 0}
+    interval = gate["recall_interval"]
+    assert interval["low"] < interval["rate"] == gate["recall"] <= interval["high"]
+    assert interval["n"] <= gate["recall_draws"] * metrics["n"]
+    # the draws are of the same stars: no narrower than that of one
+    one = binomtest(round(interval["n"] / gate["recall_draws"]), round(interval["n"] / gate["recall_draws"]))
+    assert interval["low"] <= one.proportion_ci(method="wilson").low + 0.01
+    for rate in gate["pass_rates_real"].values():
+        if rate["n"]:
+            test = binomtest(round(rate["rate"] * rate["n"]), rate["n"])
+            assert test.proportion_ci(method="wilson") == pytest.approx((rate["low"], rate["high"]), abs=1e-6)
+    recalls = [row["recall"] for row in gate["roc"]]
+    assert recalls == sorted(recalls)
+    passes = [row["pass_rates"]["all"]["rate"] for row in gate["roc"]]
+    assert passes == sorted(passes)
+    assert [row["threshold"] for row in gate["roc"] if row["recall"] == 0.98] == [gate["threshold"]]
+    assert gate["pass_rate_real"] in passes
+    at = gate["recall_at_pass_rate"]["all"]
+    assert at["0.05"] <= at["0.1"] <= at["0.2"]
+    assert gate["calibration_error"] < 0.05
+    assert (
+        sum(cell["n"] for row in gate["recall_by_magnitude_and_amplitude"].values() for cell in row.values())
+        == (gate["recall_interval"]["n"])
+    )
     bundle = load(tmp_path / "ztf-dr")
     assert bundle.leaves == ("nonvar", "EW", "RRab", "SN_Ia")
     assert bundle.threshold == gate["threshold"]
@@ -126,6 +155,30 @@ def test_training_with_a_gate(tmp_path: Path):
     assert not {"mean", "baseline"} & set(bundle.statistics)
     assert "--survey stars.parquet --survey transients.parquet" in bundle.card
     assert str(tmp_path) not in bundle.card
+
+
+def test_what_has_a_period_varies_for_certain():
+    rng = np.random.default_rng(6)
+    parts = []
+    for size in (0.3, 0.0, 0.05, 0.0):
+        t = np.sort(rng.uniform(0, 400, 80))
+        parts.append(
+            (t, 17 + size * np.sin(2 * np.pi * t / 0.37) + rng.normal(0, 0.03, 80), np.full(80, 0.03))
+        )
+    short = rng.uniform(0, 9, 4)
+    parts.append((np.sort(short), np.full(4, 17.0), np.full(4, 0.03)))  # too few to search
+    assert vary_for_certain(Curves.of(parts)).tolist() == [True, False, True, False, False]
+
+
+def test_white_noise_seldom_varies_for_certain(data_dir: Path):
+    """Real epochs and errors in any order have no period: none of them may be excused as a variable."""
+    hosts = read_hosts([data_dir / "ztf_000250_zg_c01_q1_dr5.parquet"], load_recipe("ztf-dr"))
+    rng, parts = np.random.default_rng(7), []
+    for i in range(0, len(hosts), 4):
+        t, mag, error = hosts.one(i)
+        order = rng.permutation(len(t))
+        parts.append((t, mag[order], error[order]))
+    assert not vary_for_certain(Curves.of(parts)).any()
 
 
 def test_the_same_seed_gives_the_same_folds_and_another_does_not(tmp_path: Path):
