@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
 from lightmill.models.extras import need
-from lightmill.models.networks import Network, keras
+from lightmill.models.networks import BATCH, Network, keras
 
 __all__ = ["fit_network", "one_cycle"]
 
@@ -27,55 +28,91 @@ def one_cycle(step: int, steps: int, peak: float) -> float:
 
 def fit_network(
     network: Network,
-    images: Callable[[int], np.ndarray],
-    y: np.ndarray,
+    inputs: Callable[[int], Mapping[str, np.ndarray]],
+    targets: Mapping[str, np.ndarray],
     weight: np.ndarray,
     *,
     epochs: int,
     batch_size: int,
     learning_rate: float,
     seed: int,
+    smoothing: float = 0.0,
     progress: Callable[[int, float], None] | None = None,
+    watch: Callable[[int, float, Mapping[str, np.ndarray]], None] | None = None,
 ) -> None:
-    """Train a network in place.
+    """Train a network in place; on TensorFlow alone.
 
     Parameters
     ----------
-    images : epoch → (n, n_dm, n_dt) float32; called once an epoch, so that augmented images may differ each time
-    y : (n,) integer class
-    weight : (n,) float, of each row in the loss
+    inputs : epoch → rows of each input by name; called once an epoch, so that augmented ones may differ each time
+    targets : (n,) of each output by name: integers are classes (cross-entropy), floats are numbers to regress (squared
+        error; NaN where not known). The losses are added.
+    weight : (n,) float, of each row in the losses
     learning_rate : the peak of the cycle
+    smoothing : share of each class's target that is spread over all classes (Szegedy+2016, arXiv:1512.00567)
     progress : called after each epoch with its number and mean loss
+    watch : likewise, and with what went through the network for some rows (see `Network.inside`)
+
+    Raises
+    ------
+    ValueError
+        if the targets are not those of the network's outputs.
+    RuntimeError
+        if Keras runs on something else.
     """
+    if (backend := keras().backend.backend()) != "tensorflow":
+        raise RuntimeError(f"networks are trained on TensorFlow, KERAS_BACKEND is {backend!r}: unset it")
+    if set(targets) != set(network.outputs):
+        raise ValueError(
+            f"targets are given for {', '.join(targets)}, the network's outputs are {', '.join(network.outputs)}"
+        )
     tf = need("tensorflow")
-    optimizer = keras().optimizers.AdamW(learning_rate, weight_decay=WEIGHT_DECAY)
     model = network.model
+    optimizer = keras().optimizers.AdamW(learning_rate, weight_decay=WEIGHT_DECAY)
     optimizer.build(model.trainable_variables)
     rng = np.random.default_rng(seed)
     keras().utils.set_random_seed(seed)  # dropout
+    n, batches = len(weight), max(1, len(weight) // batch_size)
+    truth = {name: _target(values) for name, values in targets.items()}
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec((None, *network.shape), tf.float32),
-            tf.TensorSpec((None,), tf.int64),
-            tf.TensorSpec((None,), tf.float32),
-        ]
-    )
+    @tf.function(reduce_retracing=True)
     def step(x, target, w):
         with tf.GradientTape() as tape:
-            each = tf.nn.sparse_softmax_cross_entropy_with_logits(target, model(x[..., None], training=True))
-            loss = tf.reduce_sum(w * each) / tf.reduce_sum(w)
+            answers = model(x, training=True)
+            loss = sum(_loss(tf, answers[name], target[name], w, smoothing) for name in target)
         variables = model.trainable_variables
         optimizer.apply(tape.gradient(loss, variables), variables)
         return loss
 
-    n = len(y)
-    batches = max(1, n // batch_size)
     for epoch in range(epochs):
-        x, losses = images(epoch), []
+        given, losses = inputs(epoch), []
+        own = {name: given[name] for name in network.shapes}
         # equal pieces of a permutation: no tail of a few rows with a wild gradient
         for k, rows in enumerate(np.array_split(rng.permutation(n), batches)):
             optimizer.learning_rate.assign(one_cycle(epoch * batches + k, epochs * batches, learning_rate))
-            losses.append(step(x[rows], y[rows].astype(np.int64), weight[rows].astype(np.float32)))
+            piece = {name: tf.constant(np.asarray(values[rows], np.float32)) for name, values in own.items()}
+            some = {name: tf.constant(values[rows]) for name, values in truth.items()}
+            losses.append(step(piece, some, tf.constant(weight[rows].astype(np.float32))))
+        mean = float(np.mean([loss.numpy() for loss in losses]))
         if progress is not None:
-            progress(epoch, float(np.mean([loss.numpy() for loss in losses])))
+            progress(epoch, mean)
+        if watch is not None:
+            watch(epoch, mean, network.inside({name: values[:BATCH] for name, values in own.items()}))
+
+
+def _target(values: np.ndarray) -> np.ndarray:
+    values = np.asarray(values)
+    return values.astype(np.int64 if values.dtype.kind in "iu" else np.float32)
+
+
+def _loss(tf: Any, answer: Any, target: Any, weight: Any, smoothing: float) -> Any:
+    """Weighted mean loss of one output; rows whose number is not known do not count."""
+    if target.dtype == tf.int64:
+        k = answer.shape[-1]
+        wanted = tf.one_hot(target, k) * (1 - smoothing) + smoothing / k
+        each = tf.nn.softmax_cross_entropy_with_logits(wanted, answer)
+    else:
+        known = tf.math.is_finite(target)
+        weight = tf.where(known, weight, 0.0)
+        each = tf.square(answer[:, 0] - tf.where(known, target, 0.0))
+    return tf.reduce_sum(weight * each) / tf.maximum(tf.reduce_sum(weight), 1e-9)
