@@ -1,4 +1,4 @@
-"""The cascade: the gate's and the network's answers put together into one probability for each leaf."""
+"""The cascade: the gate's and the experts' answers put together into one probability for each leaf."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def leaf_probabilities(
 ) -> np.ndarray:
     """Probabilities over the leaves: nonvar is 1 − p_variable, the classes share p_variable among them.
 
-    A light curve that the gate held back was never shown to the network: its p_variable is shared out by `priors`.
+    A light curve that the gate held back was never shown to the experts: its p_variable is shared out by `priors`.
 
     Parameters
     ----------

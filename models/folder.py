@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -21,9 +22,10 @@ __all__ = [
     "GATE",
     "GOLDEN",
     "MANIFEST",
-    "WEIGHTS",
+    "NOVELTY",
     "BundleError",
     "available",
+    "check_inputs",
     "checked",
     "find",
     "read_manifest",
@@ -33,9 +35,9 @@ __all__ = [
 ]
 
 MANIFEST = "bundle.json"
-WEIGHTS = "network.safetensors"
 GATE = "gate.json"
 GOLDEN = "golden.safetensors"
+NOVELTY = "novelty.safetensors"
 CARD = "card.md"
 
 
@@ -111,7 +113,8 @@ def read_manifest(name_or_path: str | Path) -> Manifest:
     if not isinstance(raw, dict) or raw.get("format") != FORMAT:
         found = raw.get("format") if isinstance(raw, dict) else type(raw).__name__
         raise BundleError(
-            f"{path}: format {found!r}, this Lightmill reads {FORMAT}: use the version that wrote it"
+            f"{path}: format {found!r}, this Lightmill reads {FORMAT}: train the bundle anew, or use the version that "
+            "wrote it"
         )
     stated = raw.pop("digest", None)
     try:
@@ -123,12 +126,61 @@ def read_manifest(name_or_path: str | Path) -> Manifest:
         raise BundleError(
             f"{path}: sha256 of the content is {manifest.digest}, stated is {stated}: it was changed"
         )
-    expected = {WEIGHTS, GOLDEN, CARD} | ({GATE} if manifest.gate else set())
+    expected = set(manifest.content)
     if set(manifest.files) != expected:
         raise BundleError(
             f"{path}: lists the files {sorted(manifest.files)}, expected are {sorted(expected)}"
         )
     return manifest
+
+
+def check_inputs(
+    manifest: Manifest,
+    dt_edges: Sequence[float],
+    dm_edges: Sequence[float],
+    representation: int,
+    period: tuple[str, Mapping[str, float]] | None,
+    experts: Sequence[str] = (),
+) -> None:
+    """Raise BundleError unless experts will get what they were trained on.
+
+    Parameters
+    ----------
+    dt_edges, dm_edges : of the images that will be made
+    representation : version of what makes the inputs
+    period : sha256 of the choice among candidates, and limits of the search; None: none will be searched
+    experts : that will be asked; none: all
+    """
+    try:
+        needs = manifest.needs(experts)
+    except ValueError as error:
+        raise BundleError(str(error)) from error
+    for name, given in (("dt_edges", dt_edges), ("dm_edges", dm_edges)):
+        own = getattr(manifest, name)
+        if tuple(given) != own:
+            raise BundleError(
+                f"bundle {manifest.name!r} has {len(own)} {name} {own}, the recipe has {len(given)}: {tuple(given)}; "
+                "use the bundle's grid in [dmdt], or train a bundle for this one"
+            )
+    if representation != manifest.representation:
+        raise BundleError(
+            f"bundle {manifest.name!r} was trained on inputs of version {manifest.representation}, this Lightmill "
+            f"makes {representation}: train it anew, or use the version that it came with"
+        )
+    if manifest.period is None or all(need.startswith("image:") for need in needs):
+        return
+    if period is None:
+        raise BundleError(
+            f'bundle {manifest.name!r} needs periods: set [period] mode = "on" in the recipe, or ask only experts '
+            'that need none, as in [classes] experts = ["dmdt"]'
+        )
+    choice, limits = period
+    if choice != manifest.period.choice or dict(limits) != manifest.period.limits:
+        raise BundleError(
+            f"bundle {manifest.name!r} was trained with periods of the choice {manifest.period.choice[:8]} within "
+            f"{manifest.period.limits}, the recipe's [period] has {choice[:8]} within {dict(limits)}: use the bundle's,"
+            " or train a bundle for these"
+        )
 
 
 def checked(path: Path, entry: FileEntry) -> bytes:

@@ -18,7 +18,9 @@ REACH = 60
 """How far from its mean a count of variance below `NORMAL_FROM` is followed: beyond it lies less than 1e-16."""
 
 
-def wilson(hits: np.ndarray, n: np.ndarray, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+def wilson(
+    hits: np.ndarray | int, n: np.ndarray | int, confidence: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
     """Wilson's interval of a share hits / n.
 
     Parameters

@@ -6,9 +6,20 @@ Names follow Mahabal+2017 (arXiv:1709.06257), Drake+2014 (ApJS 213, 9) and the Z
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 
-__all__ = ["DESCRIPTIONS", "LEAVES", "TREE", "check_classes", "column", "describe", "nearest", "path_to"]
+__all__ = [
+    "DESCRIPTIONS",
+    "LEAVES",
+    "TREE",
+    "check_classes",
+    "column",
+    "describe",
+    "nearest",
+    "nodes",
+    "path_to",
+]
 
 Tree = Mapping[str, "Tree"]
 
@@ -64,6 +75,20 @@ def path_to(leaf: str) -> tuple[str, ...]:
     ('variable', 'periodic', 'RRab')
     """
     return _PATHS[check_classes([leaf])[0]]
+
+
+def nodes(classes: Sequence[str]) -> dict[str, dict[str, list[int]]]:
+    """The inner nodes where some of these leaves part: node → its children → indices of the leaves below each.
+
+    >>> nodes(["RRab", "RRc", "SN_Ia"])
+    {'variable': {'periodic': [0, 1], 'transient': [2]}, 'periodic': {'RRab': [0], 'RRc': [1]}}
+    """
+    found: dict[str, dict[str, list[int]]] = {}
+    for index, leaf in enumerate(classes):
+        path = ("", *path_to(leaf))
+        for above, child in pairwise(path):
+            found.setdefault(above, {}).setdefault(child, []).append(index)
+    return {name: children for name, children in found.items() if len(children) > 1}
 
 
 def check_classes(names: Iterable[str]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The cascade: leaf probabilities are probabilities, and the gate and the network have each their say."""
+"""The cascade: leaf probabilities are probabilities, and the gate and the experts have each their say."""
 
 from __future__ import annotations
 
@@ -27,11 +27,18 @@ def test_rows_are_probabilities(n: int, n_classes: int, seed: int, gate: bool):
         np.testing.assert_allclose(p[~passed, 1:], p_variable[~passed, None] * priors, atol=1e-6)
 
 
-def test_without_a_gate_the_network_alone_speaks():
+def test_without_a_gate_the_experts_alone_speak():
     p_class = np.array([[0.2, 0.8], [0.6, 0.4]], np.float32)
     np.testing.assert_array_equal(
         leaf_probabilities(None, p_class, np.array([True, True]), np.array([0.5, 0.5])), p_class
     )
+
+
+def test_rows_that_sum_to_one_in_float32_only_are_made_whole():
+    p_class = np.random.default_rng(0).dirichlet(np.full(7, 0.3), 500).astype(np.float32)
+    p = leaf_probabilities(None, p_class * (1 + 3e-7), np.full(500, True), np.full(7, 1 / 7))
+    np.testing.assert_allclose(p, p_class, atol=1e-6)
+    np.testing.assert_allclose(p.sum(axis=1, dtype=np.float64), 1, atol=2e-7)
 
 
 def test_the_ends_of_p_variable():

@@ -135,8 +135,11 @@ def test_under_a_name_of_its_own(root: Path, altered: Callable[..., Path]):
 
 
 def largest(path: Path) -> Path:
-    """The file with the weights."""
-    return max(path.glob("*.safetensors"), key=lambda file: file.stat().st_size)
+    """The file with the most weights: trees or a network."""
+    return max(
+        (file for file in path.iterdir() if file.name != folder.MANIFEST),
+        key=lambda file: file.stat().st_size,
+    )
 
 
 def drop(path: Path) -> None:
@@ -156,15 +159,14 @@ def edit(path: Path) -> None:
 
 def older(path: Path) -> None:
     raw = json.loads((path / folder.MANIFEST).read_text())
-    (path / folder.MANIFEST).write_text(json.dumps(raw | {"format": 0}))
+    (path / folder.MANIFEST).write_text(json.dumps(raw | {"format": 1}))
 
 
 def other_answers(path: Path) -> None:
     """Golden answers that the bundle does not give, under a manifest that is signed as it should be."""
     tensors = safetensors.numpy.load((path / folder.GOLDEN).read_bytes())
-    data = safetensors.numpy.save(
-        {k: np.roll(v, 1, axis=-1) if k.startswith("p_") and v.ndim == 2 else v for k, v in tensors.items()}
-    )
+    tensors["p_class"] = np.roll(tensors["p_class"], 1, axis=1)
+    data = safetensors.numpy.save(tensors)
     (path / folder.GOLDEN).write_bytes(data)
     raw = json.loads((path / folder.MANIFEST).read_text())
     raw.pop("digest")
@@ -176,7 +178,7 @@ DAMAGES = [
     (drop, "missing", False),
     (flip, "sha256 .* it was changed", False),
     (edit, "stated is .* it was changed", False),
-    (older, "format 0, this Lightmill reads", False),
+    (older, "format 1, this Lightmill reads 2: train the bundle anew", False),
     (other_answers, "differs by .* allowed is", True),
 ]  # fmt: skip
 
@@ -236,6 +238,19 @@ def test_damage_in_the_store_is_listed_and_refused(root: Path, altered: Callable
     assert promote(mine) == made
 
 
+def test_an_older_format_in_the_store_is_listed_and_not_used(root: Path, altered: Callable[..., Path]):
+    """As after an update of Lightmill: what was promoted before it cannot be read any more."""
+    made = promote(altered(name="crts-7"))
+    older(Path(made.folder))
+    (listed,) = [model for model in models() if model.source == "promoted"]
+    assert (listed.digest, listed.current) == ("", True)
+    assert "format 1, this Lightmill reads 2" in listed.problem
+    with pytest.raises(BundleError, match="format 1, this Lightmill reads 2"):
+        bundle.load("crts-7")
+    assert undo("crts-7") is not None
+    assert folder.find("crts-7") == SHIPPED["crts-7"]
+
+
 @pytest.mark.slow
 def test_promoting_between_two_runs_mixes_no_rows(tmp_path: Path, altered: Callable[..., Path]):
     from lightmill.pipeline.recipe import load_recipe
@@ -275,9 +290,6 @@ def test_promoting_between_two_runs_mixes_no_rows(tmp_path: Path, altered: Calla
 
 def test_the_store_is_a_folder_of_plain_files(root: Path, altered: Callable[..., Path]):
     made = promote(altered(name="crts-7"))
-    assert {path.suffix for path in root.rglob("*") if path.is_file() and path.name != ".lock"} <= {
-        ".json",
-        ".md",
-        ".safetensors",
-    }
+    found = {path.suffix for path in root.rglob("*") if path.is_file() and path.name != ".lock"}
+    assert found == {".json", ".md", ".safetensors", ".gz"}
     assert store.history("crts-7") == [Path(made.folder).name]
