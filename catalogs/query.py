@@ -10,7 +10,7 @@ import duckdb
 import pyarrow as pa
 
 from lightmill.catalogs.partitions import Cone, HatsTable, open_hats
-from lightmill.catalogs.rows import row_schema
+from lightmill.catalogs.rows import UNCLASSIFIED, row_schema
 from lightmill.catalogs.runfolder import RunFolder
 
 __all__ = ["QueryError", "Question", "leaves_of", "query", "why_rejected"]
@@ -104,13 +104,14 @@ def _conditions(question: Question, leaves: tuple[str, ...]) -> tuple[str, str]:
     if question.cone is not None:
         where.append(_inside(question.cone))
     if question.best_class is not None:
-        if question.best_class not in leaves:
+        if question.best_class not in (*leaves, UNCLASSIFIED):
             near = difflib.get_close_matches(question.best_class, leaves, n=1, cutoff=0.3)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise QueryError(
                 f"unknown class {question.best_class!r}.{hint} The catalogue has {', '.join(leaves)}"
             )
-        probability = f'"p_{question.best_class}"'
+        if question.best_class in leaves:
+            probability = f'"p_{question.best_class}"'
         where.append(f"best_class = {_text(question.best_class)}")
     if question.min_prob is not None:
         # half a float32 step of slack: 0.9 is stored as 0.89999998

@@ -20,6 +20,7 @@ from hats.pixel_math.spatial_index import SPATIAL_INDEX_COLUMN
 __all__ = [
     "FLAGS",
     "SCHEMA_VERSION",
+    "UNCLASSIFIED",
     "RowsError",
     "commit",
     "probability_columns",
@@ -31,6 +32,8 @@ __all__ = [
 SCHEMA_VERSION = 1  #: raised by hand whenever the columns or their meaning change
 COMPRESSION = {"compression": "zstd", "compression_level": 3}
 ROW_GROUP = 200_000
+
+UNCLASSIFIED = "unclassified"  #: best_class of what is too uncertain or too strange for a class
 
 FLAGS: dict[str, int] = {
     "gated_out": 1,  #: the gate took it for non-variable: class probabilities are its p_variable shared out by priors
@@ -75,13 +78,13 @@ def row_schema(leaves: Sequence[str]) -> pa.Schema:
             _field("mag_mean", pa.float32(), "weighted mean magnitude", "mag", "phot.mag;stat.mean"),
             _field("amplitude", pa.float32(), "half of the 5 to 95 % range", "mag", "src.var.amplitude"),
             _field("p_variable", pa.float32(), "probability to be variable; null: no gate", "", "stat.probability"),
-            _field("best_class", _WORD, "most probable class", "", "src.class"),
+            _field("best_class", _WORD, "most probable class, or unclassified", "", "src.class"),
             _field("best_prob", pa.float32(), "its probability", "", "stat.probability;stat.max"),
             _field("margin", pa.float32(), "best minus second probability", "", "stat.probability"),
             *probabilities,
             _field("period", pa.float64(), "period; null where none was searched", "d", "time.period"),
             _field("period_score", pa.float32(), "−log10 of the false-alarm probability", "", "stat.likelihood"),
-            _field("novelty", pa.float32(), "distance from the training set; null: not computed", "", "stat.value"),
+            _field("novelty", pa.float32(), "share of known ones less strange; null: not told", "", "stat.value"),
             _field("flags", pa.int32(), "1 gated out, 2 index moved into its partition", "", "meta.code"),
             _field("bundle", _WORD, "first 8 digits of the bundle's sha256", "", "meta.version"),
             _field("run_id", _WORD, "run that wrote the row", "", "meta.id"),

@@ -1,4 +1,4 @@
-"""What models say of clean light curves: statistics → gate → period → dm-dt images → network → probabilities."""
+"""What models say of clean light curves: statistics → gate → period → represent → experts → probabilities."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lightmill.models import cascade
+from lightmill.models.combine import to_mix
+from lightmill.pipeline.asking import Asking, mix_of
 from lightmill.pipeline.choose import Chosen, Finder
 from lightmill.pipeline.clean import Cleaned
-from lightmill.pipeline.dmdt import dmdt_images
+from lightmill.pipeline.curves import Curves
 from lightmill.pipeline.features import index_of, statistics
+from lightmill.pipeline.represent import represent
 from lightmill.pipeline.stages import Stages
 
 if TYPE_CHECKING:  # loading it takes TensorFlow's types along
@@ -28,19 +31,19 @@ class Answers:
 
     statistics: np.ndarray  #: (n, len(features.STATISTICS)) float64
     p_variable: np.ndarray | None  #: (n,) float32; None: no gate was asked
-    passed: np.ndarray  #: (n,) bool, went on to the period search and the network
+    passed: np.ndarray  #: (n,) bool, went on to the period search and the experts
     probabilities: (
         np.ndarray
     )  #: (n, n_leaves) float32, rows sum to 1; over the classes alone if no gate was asked
     chosen: Chosen | None = None  #: candidate periods of those that passed; None: none was searched
+    novelty: np.ndarray | None = None  #: (k,) float32 of those that passed; None: it is not told
 
 
 def answer(
     good: Cleaned,
     bundle: Bundle,
+    asking: Asking | None = None,
     *,
-    gate: bool = True,
-    threshold: float | None = None,
     finder: Finder | None = None,
     stage: Stages | None = None,
 ) -> Answers:
@@ -48,42 +51,50 @@ def answer(
 
     Parameters
     ----------
-    gate : whether to ask the bundle's gate, if it has one
-    threshold : p_variable from which a light curve passes it (None: the bundle's own)
+    asking : None: all of it
     finder : searches the periods of what passes (None: none is searched)
-    stage : stopwatch for "statistics", "gate", "period", "images" and "network"
+    stage : stopwatch for "statistics", "gate", "period", "images", "fold", "features" and "experts"
+
+    Raises
+    ------
+    ValueError
+        if an expert needs periods and none are searched, or the mix lacks a class.
     """
-    stage = stage or Stages()
+    asking, stage = asking or Asking(), stage or Stages()
     with stage("statistics"):
         table = statistics(good.t, good.mag, good.magerr, good.offsets)
     p_variable, passed = None, np.ones(len(table), bool)
-    if gate and bundle.has_gate:
+    if asking.gate and bundle.has_gate:
         with stage("gate"):
             p_variable = bundle.gate(table[:, [index_of(name) for name in bundle.statistics]])
-            passed = p_variable >= (bundle.threshold if threshold is None else threshold)
+            passed = p_variable >= (bundle.threshold if asking.threshold is None else asking.threshold)
+    needs = bundle.manifest.needs(asking.experts)
     p_class = [np.empty((0, len(bundle.classes)), np.float32)]
-    chosen = []
-    index = np.flatnonzero(passed)
+    chosen, novelty = [], []
+    curves, index = Curves(good.t, good.mag, good.magerr, good.offsets), np.flatnonzero(passed)
     for start in range(0, len(index), AT_ONCE):
         some = index[start : start + AT_ONCE]
-        t, mag, magerr, offsets = _take(good, some)
+        own = curves.take(some)
+        periods = None
         if finder is not None:
             with stage("period"):
-                chosen.append(finder(t, mag, magerr, offsets, table[some]))
-        with stage("images"):
-            images = dmdt_images(
-                t, mag, offsets, bundle.dt_edges, bundle.dm_edges, normalisation=bundle.normalisation
-            )
-        with stage("network"):
-            p_class.append(bundle.network(images))
-    probabilities = cascade.leaf_probabilities(p_variable, np.concatenate(p_class), passed, bundle.priors)
+                periods = finder(own.t, own.mag, own.magerr, own.offsets, table[some])
+                chosen.append(periods)
+        views = represent(
+            own.t, own.mag, own.magerr, own.offsets,
+            needs=needs, dt_edges=bundle.dt_edges, dm_edges=bundle.dm_edges,
+            statistics=table[some], chosen=periods, features=bundle.manifest.features, stage=stage,
+        )  # fmt: skip
+        with stage("experts"):
+            p, strange = bundle.judge(views, asking.experts)
+        p_class.append(p)
+        if strange is not None:
+            novelty.append(strange)
+    p_of_class, priors = np.concatenate(p_class), bundle.priors
+    if asking.mix:
+        mix = mix_of(asking.mix, bundle.classes)
+        p_of_class, priors = to_mix(p_of_class, priors, mix), mix
+    probabilities = cascade.leaf_probabilities(p_variable, p_of_class, passed, priors)
     found = Chosen.joined(chosen) if finder is not None else None
-    return Answers(table, p_variable, passed, probabilities, found)
-
-
-def _take(good: Cleaned, index: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Times, magnitudes, errors and offsets of some of the light curves."""
-    lengths = np.diff(good.offsets)[index]
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    at = np.repeat(good.offsets[index] - offsets[:-1], lengths) + np.arange(offsets[-1])
-    return good.t[at], good.mag[at], good.magerr[at], offsets
+    told = np.concatenate(novelty) if novelty else None
+    return Answers(table, p_variable, passed, probabilities, found, told)

@@ -23,6 +23,7 @@ from lightmill.catalogs.receipts import Receipt, write_receipt
 from lightmill.catalogs.release import read_batches
 from lightmill.catalogs.rows import (
     FLAGS,
+    UNCLASSIFIED,
     commit,
     probability_columns,
     rejected_schema,
@@ -33,12 +34,13 @@ from lightmill.catalogs.runfolder import RunFolder
 from lightmill.models.folder import BundleError
 from lightmill.pipeline import clean as cleaning
 from lightmill.pipeline.answer import Answers, answer
+from lightmill.pipeline.asking import asking_of
 from lightmill.pipeline.candidates import COLUMNS, ordered, table
-from lightmill.pipeline.choose import Finder
-from lightmill.pipeline.dmdt import dmdt_images
+from lightmill.pipeline.choose import KEPT, Chosen, Finder
 from lightmill.pipeline.features import index_of, statistics
 from lightmill.pipeline.period import search
-from lightmill.pipeline.recipe import Recipe
+from lightmill.pipeline.recipe import ClassesTable, Recipe
+from lightmill.pipeline.represent import represent
 from lightmill.pipeline.stages import Stages
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ALGORITHM_VERSION", "Model", "Unit", "classify_batch", "classify_unit", "prepare", "warm_up"]
 
-ALGORITHM_VERSION = 2  #: raised by hand whenever the same input and bundle give other rows
+ALGORITHM_VERSION = 3  #: raised by hand whenever the same input and bundle give other rows
 
 
 @dataclass(frozen=True)
@@ -143,11 +145,10 @@ def classify_batch(
             bad_flags=recipe.clean.bad_flags, min_epochs=recipe.clean.min_epochs,
         )  # fmt: skip
         good = _reject_bad_positions(good, batch)
-    # a threshold of 0 lets everything pass, and keeps p_variable
-    threshold = 0.0 if recipe.gate.mode == "off" else recipe.gate.threshold
-    answers = answer(good, bundle, threshold=threshold, finder=finder, stage=stage)
+    answers = answer(good, bundle, asking_of(recipe), finder=finder, stage=stage)
     with stage("rows"):
-        return _rows(batch, good, answers, bundle, partition, run_id), _rejected(batch, good, run_id)
+        rows = _rows(batch, good, answers, bundle, recipe.classes, partition, run_id)
+        return rows, _rejected(batch, good, run_id)
 
 
 def prepare(unit: Unit) -> tuple[Bundle, Finder | None]:
@@ -156,14 +157,17 @@ def prepare(unit: Unit) -> tuple[Bundle, Finder | None]:
     finder = None
     if unit.choice is not None:
         finder = Finder(unit.recipe.period.limits(), _load_choice(unit.choice))
-    return _load_bundle(unit.bundle), finder
+    recipe = unit.recipe
+    return _load_bundle(unit.bundle, recipe.operational.engine, recipe.classes.precision), finder
 
 
 @lru_cache(maxsize=1)
-def _load_bundle(model: Model) -> Bundle:
+def _load_bundle(model: Model, engine: str, precision: str) -> Bundle:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from lightmill.models import bundle as bundles  # here: what only queries never imports TensorFlow
+    from lightmill.models import networks
 
+    networks.configure(engine=engine, precision=precision)
     bundle = bundles.load(model.name)
     _check_planned("bundle", model, bundle.digest)
     return bundle
@@ -199,11 +203,15 @@ def warm_up() -> float:
     good = cleaning.clean(t, t % 3, t + 1, np.zeros(16, np.int32), np.array([0, 16]), min_epochs=3)
     epochs = good.t, good.mag, good.magerr, good.offsets
     known = statistics(*epochs)
-    dmdt_images(good.t, good.mag, good.offsets, [0, 1, 8], [-8, 0, 8])
     found = search(*epochs, fmax=1.0)
     rows, listed = table(found, known, 4)
     ordered(found.candidates[:, :4], np.where(listed, 0.5, np.nan), t[-1:])
     del rows
+    one = np.full((1, KEPT), 0.3)
+    represent(
+        *epochs, needs=("image:count", "folded", "features"), dt_edges=[0, 1, 8], dm_edges=[-8, 0, 8],
+        statistics=known, chosen=Chosen(one, one, one, one),
+    )  # fmt: skip
     return time.perf_counter() - start
 
 
@@ -232,6 +240,7 @@ def _rows(
     good: cleaning.Cleaned,
     answers: Answers,
     bundle: Bundle,
+    classes: ClassesTable,
     partition: Partition,
     run_id: str,
 ) -> pa.Table:
@@ -240,6 +249,9 @@ def _rows(
     index, moved = _into_partition(batch.healpix_29[at], partition)
     best = probabilities.argmax(axis=1)
     ordered = np.sort(probabilities, axis=1)
+    margin = ordered[:, -1] - ordered[:, -2]
+    novelty = _of_passed(answers.novelty, answers.passed)
+    unsure = (margin < classes.least_margin) | (novelty > classes.most_novelty)
     columns = {
         SPATIAL_INDEX_COLUMN: index,
         "objectid": batch.objectid[at],
@@ -250,9 +262,10 @@ def _rows(
         "baseline": answers.statistics[:, index_of("baseline")],
         "mag_mean": answers.statistics[:, index_of("mean")],
         "amplitude": answers.statistics[:, index_of("amplitude")],
-        "best_class": _words(best, bundle.leaves),
+        "best_class": _words(np.where(unsure, len(bundle.leaves), best), (*bundle.leaves, UNCLASSIFIED)),
         "best_prob": ordered[:, -1],
-        "margin": ordered[:, -1] - ordered[:, -2],
+        "margin": margin,
+        "novelty": _null_where_unknown(novelty),
         "flags": np.where(answers.passed, 0, FLAGS["gated_out"]) | np.where(moved, FLAGS["moved_index"], 0),
         "bundle": _words(np.zeros(n, np.int32), (bundle.digest[:8],)),
         "run_id": _words(np.zeros(n, np.int32), (run_id,)),
@@ -260,8 +273,9 @@ def _rows(
     if answers.p_variable is not None:
         columns["p_variable"] = answers.p_variable
     if answers.chosen is not None:
-        columns["period"] = _where_known(1 / answers.chosen.frequency[:, 0], answers.passed)
-        columns["period_score"] = _where_known(answers.chosen.score[:, 0], answers.passed)
+        period = _of_passed(1 / answers.chosen.frequency[:, 0], answers.passed)
+        columns["period"] = _null_where_unknown(period)
+        columns["period_score"] = _null_where_unknown(_of_passed(answers.chosen.score[:, 0], answers.passed))
     columns |= dict(zip(probability_columns(bundle.leaves), probabilities.T, strict=True))
     return rows_table(columns, row_schema(bundle.leaves))
 
@@ -289,11 +303,16 @@ def _into_partition(index: np.ndarray, partition: Partition) -> tuple[np.ndarray
     return inside, inside != index
 
 
-def _where_known(values: np.ndarray, passed: np.ndarray) -> pa.Array:
-    """Values of those that passed as a column of all; null where there is none."""
+def _of_passed(values: np.ndarray | None, passed: np.ndarray) -> np.ndarray:
+    """Values of those that passed as a column of all; NaN elsewhere."""
     column = np.full(len(passed), np.nan)
-    column[passed] = values
-    return pa.array(column, mask=~np.isfinite(column))
+    if values is not None:
+        column[passed] = values
+    return column
+
+
+def _null_where_unknown(values: np.ndarray) -> pa.Array:
+    return pa.array(values, mask=~np.isfinite(values))
 
 
 def _words(codes: np.ndarray, words: tuple[str, ...]) -> pa.Array:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lightmill.catalogs.lightcurves import LightCurves
+from lightmill.models import choice as choices
 from lightmill.models.bundle import load, read_manifest
 from lightmill.models.manifest import Manifest
 from lightmill.models.metrics import summary
 from lightmill.models.taxonomy import LEAVES, nearest
 from lightmill.pipeline.answer import answer
+from lightmill.pipeline.asking import asking_of, check_recipe, finder_of
 from lightmill.pipeline.clean import clean
 from lightmill.pipeline.labelled import LabelledError, read_labelled, rename, source_of
-from lightmill.pipeline.recipe import Recipe, known_recipes, load_recipe
+from lightmill.pipeline.recipe import Recipe, load_recipe
 
-__all__ = ["Judged", "evaluate", "judge"]
+__all__ = ["Judged", "evaluate", "judge", "recipe_of"]
 
 NOT_ASKED = "not_asked_for"
 """Reason of rows whose label is not among `only`."""
@@ -99,7 +101,9 @@ def judge(
     columns = _columns(manifest, only)
     for label, leaf in (aliases or {}).items():
         _check_leaf(manifest, leaf, f"label {label!r} is mapped to")
-    used = load_recipe(recipe) if isinstance(recipe, str) else recipe or _own_recipe(manifest)
+    used = load_recipe(recipe) if isinstance(recipe, str) else recipe or recipe_of(manifest)
+    searching = used.period.mode == "on"
+    check_recipe(used, manifest, choices.read_manifest(used.period.choice) if searching else None)
     data = read_labelled(labels, used.layout.choices())
     names = rename(data.label, aliases or {})
     if only is None:
@@ -121,7 +125,7 @@ def judge(
         raise LabelledError(f"{labels}: no light curve can be used: {rejected}; see [clean] in the recipe")
     loaded = load(bundle)
     ask_gate = loaded.has_gate and "nonvar" in columns
-    answers = answer(good, loaded, gate=ask_gate)
+    answers = answer(good, loaded, replace(asking_of(used), gate=ask_gate), finder=finder_of(used))
     given = loaded.leaves if ask_gate else loaded.classes
     p = answers.probabilities[:, [given.index(name) for name in columns]]
     return Judged(
@@ -177,9 +181,10 @@ def _check_labels(manifest: Manifest, path: Path, names: np.ndarray) -> None:
     )
 
 
-def _own_recipe(manifest: Manifest) -> Recipe:
-    """The recipe that a bundle was trained with, if it is one that ships; else the defaults of a recipe."""
-    name = str(manifest.training.get("recipe", ""))
-    if name in known_recipes():
-        return load_recipe(name)
-    return Recipe.model_validate({"name": name or manifest.name, "model": {"bundle": manifest.name}})
+def recipe_of(manifest: Manifest) -> Recipe:
+    """The recipe that a bundle was trained with, as far as it decides the results."""
+    facts = manifest.training
+    science = facts.get("science", {})
+    return Recipe.model_validate(
+        {"name": facts.get("recipe", manifest.name), "model": {"bundle": manifest.name}} | science
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lightmill.catalogs.lightcurves import LAYOUTS, Layout
+from lightmill.models.architectures import ARCHITECTURES
+from lightmill.models.manifest import NAME, TAKEN
 from lightmill.pipeline.dmdt import GRIDS, NORMALISATIONS, Grid
 
 __all__ = ["Recipe", "RecipeError", "known_recipes", "load_recipe", "recipe_text"]
@@ -51,7 +54,7 @@ class LayoutTable(_Table):
         """The layouts that a release may have under this recipe, by name."""
         if self.name == "auto":
             return LAYOUTS
-        given = self.model_dump(exclude_unset=True)
+        given = self.model_dump(exclude_none=True)  # not exclude_unset: a bundle remembers all fields
         if self.name in LAYOUTS and set(given) <= {"name"}:
             return {self.name: LAYOUTS[self.name]}
         required = ("t", "mag", "magerr", "objectid", "ra", "dec")
@@ -78,14 +81,6 @@ class DmdtTable(_Table):
     grid: str = "mahabal2017"
     dt_edges: tuple[float, ...] | None = None
     dm_edges: tuple[float, ...] | None = None
-    normalisation: str = "paper"
-
-    @field_validator("normalisation")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in NORMALISATIONS:
-            raise ValueError(f"unknown normalisation {value!r}; known are {', '.join(NORMALISATIONS)}")
-        return value
 
     def edges(self) -> Grid:
         """The grid that is meant."""
@@ -129,6 +124,18 @@ class PeriodTable(_Table):
         return self.model_dump(include={"fmin", "fmax", "oversampling", "candidates"})
 
 
+class ClassesTable(_Table):
+    """`[classes]`: who is asked about the class, and what is made of the answers."""
+
+    experts: tuple[str, ...] = ()  #: of the bundle; none named: all
+    precision: Literal["float32", "bfloat16"] = "float32"  #: of networks; see `models.networks.configure`
+    mix: dict[
+        str, float
+    ] = {}  #: shares of the classes among the survey's variables; none: those of the labels
+    least_margin: float = Field(default=0.0, ge=0, le=1)  #: below, best_class is "unclassified"
+    most_novelty: float = Field(default=1.0, ge=0, le=1)  #: above, likewise
+
+
 class ModelTable(_Table):
     """`[model]`: the bundle to apply, by the name it ships under or by path."""
 
@@ -140,24 +147,83 @@ class OperationalTable(_Table):
 
     batch_epochs: int = Field(default=2_000_000, ge=1)  #: epochs in memory at a time, per worker
     workers: int = Field(default=0, ge=0)  #: worker processes; 0: one a core
+    engine: Literal["keras", "openvino"] = "keras"  #: that applies networks
+
+
+class TreesTable(_Table):
+    """`[train.trees.NAME]`: an expert that is boosted trees on the full features; see `models.trees.fit_classes`."""
+
+    rounds: int = Field(default=350, ge=1)
+    leaves: int = Field(default=20, ge=2)
+    learning_rate: float = Field(default=0.05, gt=0)
+    columns_per_tree: float = Field(default=0.25, gt=0, le=1)
+    least_weight: float = Field(default=2.0, ge=0)
+    shrinkage: float = Field(default=2.0, ge=0)
+
+
+class NetworkTable(_Table):
+    """`[train.networks.NAME]`: an expert that is a network."""
+
+    architecture: str
+    normalisation: str = "count"  #: of its images, if it takes any
+    #: of the architecture, for example scale: images are multiplied by it
+    parameters: dict[str, int | float] = {}
+    epochs: int = Field(default=20, ge=1)
+    batch_size: int = Field(default=128, ge=1)
+    learning_rate: float = Field(default=4e-3, gt=0)  #: peak of the cycle
+    smoothing: float = Field(default=0.03, ge=0, lt=1)
+    turns: int = Field(
+        default=1, ge=1, le=4
+    )  #: phases at which a folded light curve is begun; answers are averaged
+    reference: bool = False  #: only measured, beside the others: it answers nothing
+
+    @field_validator("normalisation")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in NORMALISATIONS:
+            raise ValueError(f"unknown normalisation {value!r}; known are {', '.join(NORMALISATIONS)}")
+        return value
+
+    @field_validator("architecture")
+    @classmethod
+    def _built(cls, value: str) -> str:
+        if value not in ARCHITECTURES:
+            raise ValueError(f"unknown architecture {value!r}; known are {', '.join(ARCHITECTURES)}")
+        return value
 
 
 class TrainTable(_Table):
     """`[train]`: how `lightmill train` makes a bundle for this recipe."""
 
-    classes: tuple[str, ...]  #: the leaves that the network tells apart
+    classes: tuple[str, ...]  #: the leaves that the experts tell apart
     aliases: dict[str, str] = {}  #: label in the table → leaf, for example beta_lyrae = "EW"
+    leave_out: tuple[
+        str, ...
+    ] = ()  #: labels of the table that are not asked for; any other unknown one is refused
     folds: int = Field(default=5, ge=2)
-    epochs: int = Field(default=40, ge=1)
-    batch_size: int = Field(default=128, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0)  #: peak of the cycle
-    architecture: str = "mahabal2017"  #: of the network
-    parameters: dict[str, float] = {}  #: of the architecture, for example scale: images are multiplied by it
     draws: int = Field(
         default=8, ge=1
     )  #: sets of augmented or re-observed examples, taken in turn by the epochs
     seed: int = 0
     gate_recall: float = Field(default=0.98, gt=0, lt=1)  #: of injected variables, which sets the threshold
+    trees: dict[str, TreesTable] = {}
+    networks: dict[str, NetworkTable] = {}
+
+    @model_validator(mode="after")
+    def _some(self) -> TrainTable:
+        if not self.trees and all(network.reference for network in self.networks.values()):
+            raise ValueError("no expert: add a table [train.networks.NAME] or [train.trees.NAME]")
+        if set(self.trees) & set(self.networks):
+            raise ValueError(
+                f"experts {sorted(set(self.trees) & set(self.networks))} are networks and trees at once"
+            )
+        for name in (*self.trees, *self.networks):
+            if not re.match(NAME, name) or name in TAKEN:
+                raise ValueError(
+                    f"expert {name!r}: a name is of small letters, digits and _, begins with a letter, and is none of "
+                    f"{', '.join(TAKEN)}"
+                )
+        return self
 
 
 class Recipe(_Table):
@@ -170,13 +236,14 @@ class Recipe(_Table):
     dmdt: DmdtTable = DmdtTable()
     gate: GateTable = GateTable()
     period: PeriodTable = PeriodTable()
+    classes: ClassesTable = ClassesTable()
     model: ModelTable
     operational: OperationalTable = OperationalTable()
     train: TrainTable | None = None
 
     def science(self) -> dict[str, object]:
         """The fields that decide the results, as plain JSON values."""
-        return self.model_dump(mode="json", include={"layout", "clean", "dmdt", "gate", "period"})
+        return self.model_dump(mode="json", include={"layout", "clean", "dmdt", "gate", "period", "classes"})
 
     def digest(self) -> str:
         """sha256 of the science fields."""

@@ -10,7 +10,7 @@ import duckdb
 import numpy as np
 from hats.pixel_math.spatial_index import SPATIAL_INDEX_COLUMN, SPATIAL_INDEX_ORDER
 
-from lightmill.catalogs.rows import rejected_schema
+from lightmill.catalogs.rows import UNCLASSIFIED, rejected_schema
 from lightmill.models.taxonomy import DESCRIPTIONS
 from lightmill.pipeline.report_catalogue import Catalogue
 
@@ -60,9 +60,9 @@ def middle(counts: np.ndarray) -> int:
 def by_class(
     connection: duckdb.DuckDBPyConnection, leaves: Iterable[str], number: str, bins: int
 ) -> dict[str, np.ndarray]:
-    """A histogram of the light curves of each class that has any, in the order of the taxonomy."""
+    """A histogram of each class that has light curves, in the order of the taxonomy; the unclassified come last."""
     found = histogram(connection, number, bins)
-    return {leaf: found[leaf] for leaf in leaves if leaf in found}
+    return {name: found[name] for name in (*leaves, UNCLASSIFIED) if name in found}
 
 
 def trim(
@@ -82,7 +82,10 @@ def trim(
 def classes(
     connection: duckdb.DuckDBPyConnection, leaves: Iterable[str], medians: Mapping[str, float]
 ) -> list[dict[str, Any]]:
-    """One row a class, in the order of the taxonomy; a class without light curves has its row too."""
+    """One row a class, in the order of the taxonomy; a class without light curves has its row too.
+
+    Where there are unclassified light curves they have the last row: all rows together are the catalogue.
+    """
     # 3e-8: half a float32 step, 0.9 is stored as 0.89999998
     sure = "count(*) FILTER (best_prob >= 0.9 - 3e-8)"
     query = f"SELECT best_class, count(*), avg(best_prob), {sure} FROM catalogue GROUP BY 1"
@@ -98,6 +101,11 @@ def classes(
             known
             | {"count": count, "share": count / total, "mean": mean, "sure": many, "expected": weight or 0.0}
         )
+    if UNCLASSIFIED in counted:
+        count, mean, many = counted[UNCLASSIFIED]
+        known = {"name": UNCLASSIFIED, "text": "too uncertain or too strange for a class", "expected": 0.0}
+        known["median"] = medians.get(UNCLASSIFIED)
+        rows.append(known | {"count": count, "share": count / total, "mean": mean, "sure": many})
     return rows
 
 

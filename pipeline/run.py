@@ -25,6 +25,7 @@ from lightmill.models import choice as choices
 from lightmill.models import extras, store
 from lightmill.models.choice import ChoiceManifest
 from lightmill.models.manifest import Manifest
+from lightmill.pipeline.asking import check_recipe
 from lightmill.pipeline.classify import ALGORITHM_VERSION, Model, Unit, classify_unit, prepare, warm_up
 from lightmill.pipeline.drive import drive
 from lightmill.pipeline.plan import Plan, Task, fingerprint, plan
@@ -102,11 +103,12 @@ def run(
     release = open_release(url, recipe.layout.choices())
     bundle = bundles.verify(recipe.model.bundle)
     searching = recipe.period.mode == "on"
-    extras.check("keras", "tensorflow", "safetensors", *(["xgboost"] if bundle.gate or searching else []))
-    grid = recipe.dmdt.edges()
-    bundles.check_images(bundle, grid.dt_edges, grid.dm_edges, recipe.dmdt.normalisation)
+    grown = bundle.gate or searching or any(expert.kind == "trees" for expert in bundle.experts)
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    extras.check("keras", backend, "safetensors", *(["xgboost"] if grown else []))
     folder = RunFolder(out.absolute())
     choice = choices.read_manifest(recipe.period.choice) if searching else None
+    check_recipe(recipe, bundle, choice)
     identity, record = _identify(url, recipe, bundle, choice, folder)
     todo = _plan(release, recipe, region, identity, folder)
     watch("planned", _planned(todo))

@@ -1,17 +1,23 @@
-"""What several test modules share: the folder of real data, and tiny releases written with plain pyarrow."""
+"""What several test modules share: the folder of real data, tiny releases written with plain pyarrow, tiny bundles."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from lightmill.pipeline.curves import Curves
+    from lightmill.pipeline.recipe import Recipe
 
 # no deadline: the first call compiles a kernel, and the machine may be busy. The same examples each time, so that a
 # run tells of the code alone; HYPOTHESIS_PROFILE=explore looks for new ones.
@@ -23,6 +29,8 @@ COMMON_WARNINGS = (
     # lsdb 0.11 on pandas 3: it still sets an option, and passes keywords, that pandas has begun to retire.
     "ignore:The 'mode.chained_assignment' option is deprecated",
     "ignore:The inplace keyword in NestedFrame",
+    # Keras 3 on NumPy 2: `ops.convert_to_numpy` of a variable, whose `__array__` knows no `copy`.
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning",
 )
 
 
@@ -290,3 +298,143 @@ def tiny_release(tmp_path: Path) -> Path:
 def _write_catalogue() -> Callable[..., pa.Table]:
     """`write_catalogue(out, ra, dec, order=, seed=)`: a published classification catalogue."""
     return write_catalogue
+
+
+SEVEN = ("EW", "EA", "RRab", "RRc", "RRd", "RS_CVn", "LPV")
+
+
+def waves(n: int, classes: Sequence[str], seed: int = 1) -> tuple[Curves, np.ndarray]:
+    """n clean light curves whose period and amplitude tell the class, 30 to 70 epochs at night; (n,) class of each."""
+    from lightmill.pipeline.curves import Curves
+
+    rng, y = np.random.default_rng(seed), np.arange(n) % len(classes)
+    parts = []
+    for k in y:
+        m = int(rng.integers(30, 70))
+        t = np.sort(rng.choice(400, m, replace=False) + rng.uniform(0.2, 0.5, m))
+        wave = (0.15 + 0.1 * k) * np.sin(2 * np.pi * t / (0.31 * 1.7**k * rng.uniform(0.95, 1.05)))
+        parts.append((t - t[0], rng.uniform(14, 19) + wave + rng.normal(0, 0.03, m), np.full(m, 0.03)))
+    return Curves.of(parts), y
+
+
+def make_bundle(folder: Path, recipe_name: str, classes: Sequence[str], *, gate: bool) -> Path:
+    """A real bundle of trees and two networks, small and badly trained, for a shipped recipe; its folder."""
+    from lightmill.models import bundle as bundles
+    from lightmill.models import choice as choices
+    from lightmill.models import trees
+    from lightmill.models.experts import NetworkExpert, TreesExpert
+    from lightmill.models.manifest import (
+        CombinerPart,
+        GatePart,
+        Manifest,
+        NetworkPart,
+        PeriodPart,
+        TreesPart,
+        pool_name,
+    )
+    from lightmill.models.networks import keras
+    from lightmill.models.novelty import fit_novelty
+    from lightmill.pipeline.asking import finder_of
+    from lightmill.pipeline.curves import Curves
+    from lightmill.pipeline.features import index_of
+    from lightmill.pipeline.recipe import load_recipe
+    from lightmill.pipeline.represent import REPRESENTATION, shape_of
+    from lightmill.pipeline.samples import Sample
+    from lightmill.pipeline.tasks import COLUMNS_OF_TREES
+
+    recipe = load_recipe(recipe_name)
+    grid, finder = recipe.dmdt.edges(), finder_of(recipe)
+    assert finder is not None
+    curves, y = waves(12 * len(classes), classes)
+    known = curves.statistics()
+    chosen = finder(curves.t, curves.mag, curves.magerr, curves.offsets, known)
+    sample = Sample(curves, known, chosen, grid, COLUMNS_OF_TREES)
+    keras().utils.set_random_seed(1)
+    image, fold = "image:count", ("folded", "scalars")
+    parts = (
+        TreesPart(name="trees"),
+        NetworkPart(
+            name="folded", architecture="folded", parameters={"dense": 8}, inputs=dict(zip(fold, fold, strict=True)),
+            shapes={one: shape_of(one, *grid.shape) for one in fold},
+        ),
+        NetworkPart(
+            name="dmdt", architecture="dmdt", parameters={"filters": [4, 4, 4], "dense": 8}, inputs={"image": image},
+            shapes={"image": shape_of(image, *grid.shape)},
+        ),
+    )  # fmt: skip
+    fitted = trees.fit_classes(sample.views(["features"])["features"], y, len(classes), rounds=15, leaves=6)
+    experts = (
+        TreesExpert(parts[0], fitted),
+        *(NetworkExpert.fresh(part, len(classes)) for part in parts[1:]),
+    )
+    said = {expert.part.name: expert.answers(sample.views(expert.part.needs)) for expert in experts}
+    told = ("folded", "dmdt")
+    sets = [names for size in (1, 2, 3) for names in combinations(("trees", *told), size)]
+    # fixed weights: what is fitted to light curves that the trees have seen would hear the trees alone
+    combiners = {
+        pool_name(names): CombinerPart(
+            weights=tuple({"trees": 0.5}.get(name, 2.0) for name in names), temperatures={"periodic": 1.2}
+        )
+        for names in sets
+    }
+    gate_part = gate_trees = golden_statistics = None
+    if gate:
+        columns = ("mad_over_err", "stetson_k", "eta")
+        rng = np.random.default_rng(3)
+        still = Curves(curves.t, 16 + rng.normal(0, 0.03, len(curves.t)), curves.magerr, curves.offsets)
+        table = np.concatenate([known, still.statistics()])[:, [index_of(name) for name in columns]]
+        gate_trees = trees.fit(table, np.arange(len(table)) < len(y), rounds=20, depth=3)
+        gate_part = GatePart(statistics=columns, slope=1.0, intercept=0.0, threshold=0.5)
+        golden_statistics = table[:: len(y) // 4]
+    manifest = Manifest(
+        name="tiny", classes=tuple(classes), dt_edges=grid.dt_edges, dm_edges=grid.dm_edges,
+        representation=REPRESENTATION, features=COLUMNS_OF_TREES,
+        period=PeriodPart(
+            choice=choices.read_manifest(recipe.period.choice).digest, limits=recipe.period.limits()
+        ),
+        experts=parts, combiners=combiners, novelty=told,
+        gate=gate_part, priors=tuple(np.arange(1, len(classes) + 1) / np.arange(1, len(classes) + 1).sum()),
+        training={
+            "recipe": recipe.name, "science": recipe.science(), "train": recipe.train.model_dump(mode="json"),
+            "labels": {"file": "none.parquet", "sha256": "0" * 64},
+        },
+    )  # fmt: skip
+    bundles.save(
+        folder, manifest,
+        bundles.Parts(experts, gate_trees, fit_novelty(np.concatenate([said[name][1] for name in told], axis=1), y)),
+        card="# tiny\n",
+        golden_inputs={name: view[::20] for name, view in sample.views(manifest.needs()).items()},
+        golden_statistics=golden_statistics,
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="session", name="waves")
+def _waves() -> Callable[..., tuple[Curves, np.ndarray]]:
+    """`waves(n, classes, seed)`: clean light curves and the class of each."""
+    return waves
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of the recipe crts-7: seven classes, no gate."""
+    return make_bundle(tmp_path_factory.mktemp("tiny") / "bundle", "crts-7", SEVEN, gate=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_gated_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of the recipe ztf-dr: a gate and five classes."""
+    return make_bundle(
+        tmp_path_factory.mktemp("gated") / "bundle", "ztf-dr", ("EW", "EA", "RRab", "LPV", "SN_Ia"), gate=True
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_ztf(tiny_gated_bundle: Path) -> Recipe:
+    """The recipe ztf-dr with the small bundle in place of its own."""
+    from lightmill.pipeline.recipe import load_recipe
+
+    recipe = load_recipe("ztf-dr")
+    return recipe.model_copy(
+        update={"model": recipe.model.model_copy(update={"bundle": str(tiny_gated_bundle)})}
+    )

@@ -20,7 +20,7 @@ from lightmill.catalogs.lightcurves import LightCurves
 from lightmill.catalogs.partitions import Partition
 from lightmill.catalogs.receipts import read_receipts
 from lightmill.catalogs.release import open_release, read_batches
-from lightmill.catalogs.rows import FLAGS, RowsError, rejected_schema, row_schema
+from lightmill.catalogs.rows import FLAGS, UNCLASSIFIED, RowsError, rejected_schema, row_schema
 from lightmill.catalogs.runfolder import RunFolder
 from lightmill.models import cascade
 from lightmill.pipeline import classify as module
@@ -37,7 +37,7 @@ class FakeBundle:
     """What `classify` asks of a bundle, by formulas that can be repeated for each light curve on its own."""
 
     has_gate: bool = True
-    normalisation: str = "l2"
+    tells_novelty: bool = True
     threshold: float = 0.5
     digest: str = "0123abcd" * 8
     classes: tuple[str, ...] = ("EW", "RRab", "SN_Ia")
@@ -58,14 +58,28 @@ class FakeBundle:
         assert statistics.shape[1] == len(self.statistics)
         return (1 - np.exp(-statistics[:, 0] / 4)).astype(np.float32)
 
-    def network(self, images: np.ndarray) -> np.ndarray:
+    @property
+    def manifest(self) -> FakeBundle:
+        return self
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        return ()
+
+    def needs(self, experts: tuple[str, ...] = ()) -> tuple[str, ...]:
+        return ("image:l2",)
+
+    def judge(self, views: dict[str, np.ndarray], experts: tuple[str, ...] = ()) -> tuple:
+        images = views["image:l2"]
         assert images.shape[1:] == (22, 23)
         assert images.dtype == np.float32
         # exact sums: the answer for an image must not depend on those beside it
         weights = np.arange(22 * 23).reshape(22, 23) % 7
         logits = [[math.fsum((image * (weights == k)).ravel()) for k in range(3)] for image in images]
         powers = np.exp(np.array(logits).reshape(-1, 3))
-        return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+        novelty = np.array([math.fsum(image[:, :12].ravel()) % 1 for image in images], np.float32)
+        p = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+        return p, novelty if self.tells_novelty else None
 
 
 BUNDLE = FakeBundle()
@@ -183,9 +197,11 @@ def test_each_row_by_hand(release, messy):
         p_variable = np.float32(1 - np.exp(-1.4826 * mad / np.median(e) / 4))
         if p_variable >= 0.5:
             image = normalise(counts_reference(t, m, BUNDLE.dt_edges, BUNDLE.dm_edges), "l2")
-            shares = BUNDLE.network(image[None])[0]
+            (shares,), (novelty,) = BUNDLE.judge({"image:l2": image[None]})
+            assert row["novelty"] == pytest.approx(novelty, abs=1e-6)
         else:
             shares = BUNDLE.priors
+            assert row["novelty"] is None
         assert row["flags"] == (0 if p_variable >= 0.5 else FLAGS["gated_out"])
         p = np.array([1 - p_variable, *(p_variable * shares)])
         # float32 probabilities of float32 factors: a few ulps of 6e-8
@@ -202,7 +218,7 @@ def test_each_row_by_hand(release, messy):
         assert row["filterid"] == messy.filterid[i]
         assert row["_healpix_29"] == compute_spatial_index(row["ra"], row["dec"])
         assert (row["bundle"], row["run_id"]) == ("0123abcd", "run-1")
-        assert row["period"] is row["novelty"] is row["period_score"] is None
+        assert row["period"] is row["period_score"] is None
 
 
 @pytest.mark.parametrize("has_gate", [True, False])
@@ -247,6 +263,60 @@ def test_gate_off_and_threshold(release):
     assert not gated(recipe(gate={"threshold": 0.0}))[1].any()  # zero is a threshold, not "none given"
     np.testing.assert_array_equal(gated(recipe(gate={"threshold": 0.3}))[1], p < 0.3)
     assert not gated(RECIPE, replace(BUNDLE, has_gate=False))[1].any()
+
+
+# What is too uncertain or too strange for a class
+
+
+def told(release, used: Recipe = RECIPE, bundle: FakeBundle = BUNDLE) -> list[dict]:
+    partition, batch = whole(release)
+    rows, _ = classify_batch(batch, used, bundle, partition, "run-1")
+    return rows.to_pylist()
+
+
+def test_novelty_is_of_what_passed_and_null_elsewhere(release):
+    plain = told(release)
+    assert {row["novelty"] is None for row in plain} == {True, False}
+    assert all((row["novelty"] is None) == bool(row["flags"] & FLAGS["gated_out"]) for row in plain)
+    assert all(row["novelty"] is None for row in told(release, bundle=replace(BUNDLE, tells_novelty=False)))
+
+
+@pytest.mark.parametrize("least", [0.0, 0.05, 0.3, 1.0])
+def test_below_the_least_margin_there_is_no_class(release, least):
+    plain, found = told(release), told(release, recipe(classes={"least_margin": least}))
+    unsure = [row["margin"] < least for row in plain]
+    for one, row, no_class in zip(plain, found, unsure, strict=True):
+        assert row["best_class"] == (UNCLASSIFIED if no_class else one["best_class"])
+        # all else stands: what it might be can still be asked
+        assert {**row, "best_class": None} == {**one, "best_class": None}
+    assert any(unsure) is (least > 0)
+    assert all(unsure) is (least == 1)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_above_the_most_novelty_there_is_no_class(release, share):
+    plain = told(release)
+    most = float(np.quantile([row["novelty"] for row in plain if row["novelty"] is not None], share))
+    found = told(release, recipe(classes={"most_novelty": most}))
+    strange = [row["novelty"] is not None and row["novelty"] > most for row in plain]
+    assert any(strange) is (share < 1)
+    for one, row, no_class in zip(plain, found, strange, strict=True):
+        assert row["best_class"] == (UNCLASSIFIED if no_class else one["best_class"])
+        assert {**row, "best_class": None} == {**one, "best_class": None}
+    # what no expert saw, and what has no novelty, is not strange
+    assert not strange[[bool(row["flags"]) for row in plain].index(True)]
+    without = told(release, recipe(classes={"most_novelty": most}), replace(BUNDLE, tells_novelty=False))
+    assert UNCLASSIFIED not in {row["best_class"] for row in without}
+
+
+def test_a_mix_is_that_of_the_survey(release):
+    mix = {"EW": 0.1, "RRab": 0.1, "SN_Ia": 0.8}
+    for one, row in zip(told(release), told(release, recipe(classes={"mix": mix})), strict=True):
+        was = np.array([one[f"p_{name}"] for name in BUNDLE.classes])
+        now = was * np.array(list(mix.values())) / BUNDLE.priors
+        now *= was.sum() / now.sum()
+        np.testing.assert_allclose([row[f"p_{name}"] for name in BUNDLE.classes], now, atol=3e-7)
+        assert row["p_nonvar"] == one["p_nonvar"]
 
 
 def test_positions_that_are_none(release):
@@ -344,7 +414,9 @@ def test_a_unit_is_committed_with_its_receipt(release, unit, messy):
         assert receipt.fingerprint == "f" * 64
         path = one.folder.rows(*receipt.key)
         assert receipt.bytes == (path.stat().st_size if path.exists() else 0)
-        assert set(receipt.stages) >= {"read", "clean", "gate", "network", "commit"}
+        assert set(receipt.stages) >= {
+            "read", "clean", "statistics", "gate", "images", "experts", "rows", "commit",
+        }  # fmt: skip
         total += receipt.rows_in
         json.dumps(receipt.rejected)
     assert total == len(messy)
@@ -460,11 +532,11 @@ def test_a_bundle_that_was_changed_is_refused(monkeypatch):
     monkeypatch.setattr(bundles, "load", lambda name: BUNDLE)
     module._load_bundle.cache_clear()
     try:
-        assert module._load_bundle(FAKE) is BUNDLE
+        assert module._load_bundle(FAKE, "keras", "float32") is BUNDLE
         with pytest.raises(
             bundles.BundleError, match="has sha256 0123abcd, the run was planned with ffffffff"
         ):
-            module._load_bundle(Model("fake", "f" * 64))
+            module._load_bundle(Model("fake", "f" * 64), "keras", "float32")
     finally:
         module._load_bundle.cache_clear()
 
@@ -474,6 +546,46 @@ def test_a_choice_that_was_changed_is_refused():
         module.BundleError, match=r"choice of periods period-choice has sha256 .*, the run was planned"
     ):
         module._load_choice(Model("period-choice", "f" * 64))
+
+
+# A real bundle
+
+
+def test_with_periods_and_every_expert(release, tmp_path, tiny_ztf):
+    from lightmill.models import choice as choices
+    from lightmill.models.folder import read_manifest
+
+    manifest = read_manifest(tiny_ztf.model.bundle)
+    model = Model(tiny_ztf.model.bundle, manifest.digest)
+    choice = Model("period-choice", choices.read_manifest("period-choice").digest)
+    folder, partition = RunFolder(tmp_path / "out"), whole(release)[0]
+    unit = Unit(partition, release.layout, tiny_ztf, model, "f" * 64, "run-1", folder, choice)
+    receipt = classify_unit(unit)
+    assert set(receipt.stages) >= {"period", "images", "fold", "features", "experts"}
+    rows = pq.read_table(folder.rows(*receipt.key), partitioning=None).to_pylist()
+    assert len(rows) == receipt.classified > 10
+    for row in rows:
+        p = [row[f"p_{leaf}"] for leaf in manifest.leaves]
+        assert sum(p) == pytest.approx(1, abs=1e-6)
+        assert row["best_class"] == manifest.leaves[int(np.argmax(p))]
+        passed = not row["flags"] & FLAGS["gated_out"]
+        assert [row[name] is not None for name in ("novelty", "period", "period_score")] == [passed] * 3
+        assert row["bundle"] == manifest.digest[:8]
+    assert {row["flags"] for row in rows} == {0, 1}
+    # the image alone, without a search
+    fast = tiny_ztf.model_copy(
+        update={
+            "period": tiny_ztf.period.model_copy(update={"mode": "off"}),
+            "classes": tiny_ztf.classes.model_copy(update={"experts": ("dmdt",)}),
+        }
+    )
+    other = RunFolder(tmp_path / "fast")
+    receipt = classify_unit(Unit(partition, release.layout, fast, model, "f" * 64, "run-1", other))
+    assert not {"period", "fold", "features"} & set(receipt.stages)
+    found = pq.read_table(other.rows(*receipt.key), partitioning=None).to_pylist()
+    assert [row["objectid"] for row in found] == [row["objectid"] for row in rows]
+    assert all(row["period"] is None and row["novelty"] is None for row in found)
+    assert {row["p_variable"] for row in found} == {row["p_variable"] for row in rows}
 
 
 def test_warm_up():

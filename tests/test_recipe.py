@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import tomllib
 
 import pytest
 
 from lightmill.catalogs.lightcurves import LAYOUTS
+from lightmill.models.trees import fit_classes
 from lightmill.pipeline.dmdt import GRIDS
 from lightmill.pipeline.recipe import Recipe, RecipeError, known_recipes, load_recipe, recipe_text
 
@@ -35,6 +37,10 @@ def test_every_recipe_that_ships(name):
     assert found.train is not None
     assert len(set(found.train.classes)) == len(found.train.classes)
     assert set(found.train.aliases.values()) <= set(found.train.classes)
+    assert not set(found.train.leave_out) & {*found.train.classes, *found.train.aliases}
+    # what ships is asked as it was trained: all experts, of the labels' own mixture
+    assert (found.classes.experts, found.classes.mix) == ((), {})
+    assert (found.classes.least_margin, found.classes.most_novelty) == (0.0, 1.0)
     assert tomllib.loads(recipe_text(name))["name"] == name
 
 
@@ -64,20 +70,28 @@ def test_science_fields_change_the_digest(recipe):
             "[clean]\nmin_epochs = 30\n",
             "[clean]\nbad_flags = 1\n",
             '[dmdt]\ngrid = "scope"\n',
-            '[dmdt]\nnormalisation = "l2"\n',
+            '[classes]\nexperts = ["dmdt"]\n',
+            "[classes]\nmix = { EW = 1.0 }\n",
+            "[classes]\nleast_margin = 0.1\n",
+            "[classes]\nmost_novelty = 0.9\n",
+            '[classes]\nprecision = "bfloat16"\n',
+            '[period]\nmode = "on"\n',
+            "[period]\nfmax = 12.0\n",
             '[gate]\nmode = "off"\n',
             "[gate]\nthreshold = 0.5\n",
             '[layout]\nname = "list"\n',
         )
     }
-    assert len(digests) == 8
+    assert len(digests) == 14
 
 
 def test_operational_and_training_fields_do_not(recipe):
     plain = recipe(MINIMAL)
     for text in (
         "[operational]\nworkers = 7\nbatch_epochs = 100\n",
-        '[train]\nclasses = ["EW", "EA"]\n',
+        '[operational]\nengine = "openvino"\n',
+        '[train]\nclasses = ["EW", "EA"]\n[train.trees.trees]\n',
+        '[train]\nclasses = ["EW", "EA"]\n[train.networks.dmdt]\narchitecture = "dmdt"\n',
         "[clean]\nmin_epochs = 20\n",  # what is said is the default
     ):
         assert recipe(MINIMAL + text).digest() == plain.digest()
@@ -89,6 +103,15 @@ def test_operational_and_training_fields_do_not(recipe):
 
 def test_a_layout_by_name(recipe):
     assert recipe(MINIMAL + '[layout]\nname = "list"\n').layout.choices() == {"list": LAYOUTS["list"]}
+
+
+@pytest.mark.parametrize("name", known_recipes())
+def test_what_a_bundle_remembers_is_the_recipe(name):
+    """With every field told, those that are none too."""
+    found = load_recipe(name)
+    again = Recipe.model_validate({"name": name, "model": {"bundle": name}} | found.science())
+    assert again.layout.choices() == found.layout.choices()
+    assert again.digest() == found.digest()
 
 
 def test_a_layout_of_your_own(recipe):
@@ -155,7 +178,15 @@ def test_no_such_file():
         (MINIMAL + "[clean]\nmin_epoch = 3\n", r"clean\.min_epoch: Extra inputs"),
         (MINIMAL + "[clean]\nmin_epochs = 2\n", r"clean\.min_epochs: .*greater than or equal to 3"),
         (MINIMAL + '[clean]\nmin_epochs = "many"\n', r"clean\.min_epochs: "),
-        (MINIMAL + '[dmdt]\nnormalisation = "sum"\n', "unknown normalisation 'sum'; known are count"),
+        (MINIMAL + '[dmdt]\nnormalisation = "count"\n', r"dmdt\.normalisation: Extra inputs"),
+        (MINIMAL + "[classes]\nleast_margin = 1.5\n", r"classes\.least_margin: .*less than or equal to 1"),
+        (
+            MINIMAL + "[classes]\nmost_novelty = -0.1\n",
+            r"classes\.most_novelty: .*greater than or equal to 0",
+        ),
+        (MINIMAL + '[classes]\nexperts = "dmdt"\n', r"classes\.experts: .*tuple"),
+        (MINIMAL + '[classes]\nmix = { EW = "much" }\n', r"classes\.mix\.EW: .*number"),
+        (MINIMAL + "[period]\nfmin = 5.0\nfmax = 1.0\n", r"fmin must be below fmax, got 5\.0 and 1\.0"),
         (MINIMAL + "[gate]\nthreshold = 1.5\n", r"gate\.threshold: "),
         (MINIMAL + '[gate]\nmode = "maybe"\n', r"gate\.mode: .*'on' or 'off'"),
         (MINIMAL + "[operational]\nbatch_epochs = 0\n", r"operational\.batch_epochs: "),
@@ -165,3 +196,76 @@ def test_no_such_file():
 def test_fields_that_are_wrong_are_named(recipe, text, message):
     with pytest.raises(RecipeError, match=message):
         recipe(text)
+
+
+# Experts to train
+
+TRAIN = MINIMAL + '[train]\nclasses = ["EW", "EA"]\n'
+TREES = "[train.trees.forest]\nrounds = 7\n"
+NETWORK = '[train.networks.picture]\narchitecture = "dmdt"\n'
+
+
+def test_experts_are_tables_by_name(recipe):
+    found = recipe(
+        TRAIN + TREES + NETWORK + 'normalisation = "l2"\nepochs = 3\nparameters = { dense = 32 }\n'
+        '[train.networks.paper]\narchitecture = "mahabal2017"\nreference = true\n'
+    ).train
+    assert list(found.trees) == ["forest"]
+    assert (found.trees["forest"].rounds, found.trees["forest"].leaves) == (7, 20)
+    assert list(found.networks) == ["picture", "paper"]
+    picture = found.networks["picture"]
+    assert (picture.architecture, picture.normalisation, picture.epochs) == ("dmdt", "l2", 3)
+    assert picture.parameters == {"dense": 32}
+    assert (picture.reference, found.networks["paper"].reference) == (False, True)
+
+
+@pytest.mark.parametrize("one", [TREES, NETWORK])
+def test_one_expert_is_enough(recipe, one):
+    found = recipe(TRAIN + one).train
+    assert len(found.trees) + len(found.networks) == 1
+
+
+def test_the_defaults_of_trees_are_those_of_the_function(recipe):
+    own = recipe(TRAIN + "[train.trees.forest]\n").train.trees["forest"].model_dump()
+    known = inspect.signature(fit_classes).parameters
+    assert own == {name: known[name].default for name in own}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (TRAIN, r"train: .*no expert: add a table \[train\.networks\.NAME\] or \[train\.trees\.NAME\]"),
+        (TRAIN + NETWORK + "reference = true\n", "no expert"),
+        (
+            TRAIN + "[train.trees.picture]\n" + NETWORK,
+            r"experts \['picture'\] are networks and trees at once",
+        ),
+        (
+            TRAIN + '[train.networks.a]\narchitecture = "resnet"\n',
+            "unknown architecture 'resnet'; known are mahabal2017, dmdt, folded",
+        ),
+        (TRAIN + "[train.networks.a]\n", r"train\.networks\.a\.architecture: Field required"),
+        (TRAIN + NETWORK + 'normalisation = "sum"\n', "unknown normalisation 'sum'; known are count"),
+        (TRAIN + NETWORK + "smoothing = 1.0\n", r"train\.networks\.picture\.smoothing: "),
+        (TRAIN + NETWORK + "epochs = 0\n", r"train\.networks\.picture\.epochs: "),
+        (TRAIN + NETWORK + "learning_rate = 0.0\n", r"train\.networks\.picture\.learning_rate: "),
+        (TRAIN + NETWORK + "depth = 3\n", r"train\.networks\.picture\.depth: Extra inputs"),
+        (TRAIN + TREES + "depth = 3\n", r"train\.trees\.forest\.depth: Extra inputs"),
+        (TRAIN + "[train.trees.forest]\nrounds = 0\n", r"train\.trees\.forest\.rounds: "),
+        (TRAIN + "[train.trees.forest]\ncolumns_per_tree = 0.0\n", "columns_per_tree: "),
+        (TRAIN + "folds = 1\n" + TREES, r"train\.folds: .*greater than or equal to 2"),
+        (TRAIN + "gate_recall = 1.0\n" + TREES, r"train\.gate_recall: "),
+        (TRAIN + "epochs = 3\n" + TREES, r"train\.epochs: Extra inputs"),
+        (MINIMAL + "[train]\n" + TREES, r"train\.classes: Field required"),
+    ],
+)
+def test_training_that_is_wrong_is_named(recipe, text, message):
+    with pytest.raises(RecipeError, match=message):
+        recipe(text)
+
+
+@pytest.mark.parametrize("name", ["Trees", "9trees", "gate", "my trees", "golden"])
+def test_a_name_that_no_file_can_have_is_refused_before_training(recipe, name):
+    """A bundle keeps each expert in a file of its name, and has files of its own."""
+    with pytest.raises(RecipeError, match=rf"'{name}'"):
+        recipe(TRAIN + f'[train.trees."{name}"]\n')

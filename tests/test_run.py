@@ -1,4 +1,4 @@
-"""Runs end to end: real Dask processes, the shipped bundle, real files, and what goes wrong."""
+"""Runs end to end: real Dask processes, a real bundle, real files, and what goes wrong."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 from hats.io.validation import is_valid_catalog
 
 from lightmill.catalogs.partitions import Cone
-from lightmill.catalogs.rows import FLAGS
+from lightmill.catalogs.rows import FLAGS, UNCLASSIFIED
 from lightmill.catalogs.runfolder import NotAnOutput, RunFolder
 from lightmill.models.bundle import BundleError
 from lightmill.pipeline.recipe import Recipe, load_recipe
@@ -49,8 +49,8 @@ def with_science(recipe: Recipe, **clean: Any) -> Recipe:
 
 
 @pytest.fixture(scope="module")
-def recipe() -> Recipe:
-    return load_recipe("ztf-dr")
+def recipe(tiny_ztf: Recipe) -> Recipe:
+    return tiny_ztf
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +102,10 @@ class TestGoodRelease:
         assert (np.isnan(score) == gated_out).all()
         assert (period[~gated_out] > 1 / 25).all()
         assert (score[~gated_out] >= 0).all()
+        # novelty, too, is told of these alone
+        novelty = rows.column("novelty").to_numpy()
+        assert (np.isnan(novelty) == gated_out).all()
+        assert ((novelty[~gated_out] >= 0) & (novelty[~gated_out] <= 1)).all()
         # some pass the gate and some do not: neither stage is idle
         assert set(rows.column("flags").to_pylist()) == {0, 1}
 
@@ -187,6 +191,17 @@ class TestRefusals:
         other = recipe.model_copy(update={"dmdt": recipe.dmdt.model_copy(update={"grid": "scope"})})
         with pytest.raises(BundleError, match=r"has 24 dt_edges .*, the recipe has 27"):
             run(str(tiny_release), other, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+    def test_experts_that_need_periods_get_them_or_the_run_is_refused(
+        self, tiny_release: Path, recipe: Recipe, tmp_path: Path
+    ) -> None:
+        off = recipe.model_copy(update={"period": recipe.period.model_copy(update={"mode": "off"})})
+        with pytest.raises(BundleError, match=r"needs periods: set \[period\] mode = \"on\""):
+            run(str(tiny_release), off, tmp_path / "out")
+        mixed = recipe.model_copy(update={"classes": recipe.classes.model_copy(update={"mix": {"EW": 1.0}})})
+        with pytest.raises(ValueError, match=r"\[classes\] mix gives shares of EW 1"):
+            run(str(tiny_release), mixed, tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
     def test_out_is_something_else(self, tiny_release: Path, recipe: Recipe, tmp_path: Path) -> None:
@@ -283,6 +298,32 @@ def test_bad_partitions_cost_nobody_else(
     assert [failure.pixel for failure in again.failed] == [pixels["foreign"]]
     assert again.classified == 8
     assert stamps_before.items() < stamps(out).items()
+
+
+def test_the_image_alone_and_only_what_is_sure(tiny_release: Path, recipe: Recipe, tmp_path: Path) -> None:
+    """Without a period search, and with a class only for what is known well enough."""
+    fast = recipe.model_copy(
+        update={
+            "period": recipe.period.model_copy(update={"mode": "off"}),
+            "classes": recipe.classes.model_copy(update={"experts": ("dmdt",), "least_margin": 0.05}),
+        }
+    )
+    summary = run(str(tiny_release), fast, tmp_path / "out", workers=1)
+    rows = rows_of(tmp_path / "out")
+    assert summary.classified == len(rows) == 40
+    assert rows.column("period").null_count == rows.column("novelty").null_count == 40
+    unsure = rows.column("margin").to_numpy() < 0.05
+    best = np.array(rows.column("best_class").cast(pa.string()).to_pylist())
+    assert unsure.any()
+    assert not unsure.all()
+    np.testing.assert_array_equal(best == UNCLASSIFIED, unsure)
+    assert is_valid_catalog(tmp_path / "out", strict=True)
+
+
+def test_the_recipe_that_ships(tiny_release: Path, tmp_path: Path) -> None:
+    summary = run(str(tiny_release), load_recipe("ztf-dr"), tmp_path / "out", workers=1)
+    assert summary.classified == 40
+    assert not summary.failed
 
 
 def test_all_too_short(
