@@ -1,4 +1,4 @@
-# install, demo, test, lint, bench: each does all the set-up that it needs.
+# install, demo, test, lint, bench, accuracy: each does all the set-up that it needs.
 PYTHON ?= python3
 PIP := -m pip --quiet --disable-pip-version-check
 BIN := .venv/bin
@@ -6,12 +6,26 @@ TEST := build/test-venv/bin
 # Numba's compiled kernels: in a folder of their own, so that none stays behind an uninstalled package
 export NUMBA_CACHE_DIR ?= $(CURDIR)/build/numba-cache
 
-.PHONY: install demo test lint bench wheel clean
+.PHONY: install demo test lint bench accuracy wheel clean
 
 install: .venv/installed
 
 demo: .venv/installed
 	$(BIN)/lightmill demo --out demo $(if $(RELEASE),--release "$(RELEASE)")
+
+# Trains and tests both bundles anew, and prints what was measured; SEEDS="0 1 2" for each of these seeds.
+DATA ?= ../shared/data
+SEEDS ?= 0
+CRTS = $(DATA)/crts_css_labelled.parquet
+ZTF = --survey $(DATA)/ztf_000250_zg_c01_q1_dr5.parquet --survey $(DATA)/ztf_dr_bts_epochs.parquet
+accuracy: .venv/installed
+	rm -rf build/accuracy
+	for seed in $(SEEDS); do \
+	  $(BIN)/lightmill train --labels $(CRTS) --recipe crts-7 --seed $$seed --out build/accuracy/crts-7-$$seed > /dev/null \
+	  && $(BIN)/lightmill train --labels $(CRTS) $(ZTF) --recipe ztf-dr --seed $$seed --out build/accuracy/ztf-dr-$$seed > /dev/null \
+	  || exit 1; \
+	done
+	for bundle in build/accuracy/*; do $(BIN)/lightmill models card $$bundle; done
 
 # The tests and the checks see the built wheel, not the source tree.
 test: wheel

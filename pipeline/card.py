@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lightmill.models.manifest import Manifest
+from lightmill.models.manifest import Expert, Manifest, pool_name
 from lightmill.models.taxonomy import describe
 from lightmill.pipeline.recipe import known_recipes, load_recipe
 
@@ -25,7 +25,8 @@ def write_card(manifest: Manifest, counts: np.ndarray) -> str:
     """
     sections = [
         _head(manifest, counts),
-        _network(manifest),
+        _figures(manifest),
+        _experts(manifest),
         *([_gate(manifest)] if manifest.gate else []),
         _limits(manifest),
     ]
@@ -40,11 +41,11 @@ def _head(manifest: Manifest, counts: np.ndarray) -> str:
     files = "\n".join(f"- `{s['file']}`, sha256 `{s['sha256']}`" for s in [facts["labels"], *facts["survey"]])
     return f"""# {manifest.name}
 
-A dm-dt network over {len(manifest.classes)} classes{" behind a gate (variable or not)" if manifest.gate else ", without a gate"}.
+{len(manifest.classes)} classes, told apart by {_list(manifest.names)} together{" behind a gate (variable or not)" if manifest.gate else ", without a gate"}.
 
-Made by
+Made in {facts["seconds"] / 60:.0f} minutes by
 
-    lightmill train --labels {facts["labels"]["file"]}{survey} --recipe {_recipe(facts)} --out BUNDLE
+    lightmill train --labels {facts["labels"]["file"]}{survey} --recipe {_recipe(facts)} --seed {facts["seed"]} --out BUNDLE
 
 from
 
@@ -66,7 +67,7 @@ def _recipe(facts: dict[str, Any]) -> str:
     return "RECIPE.toml"
 
 
-def _network(manifest: Manifest) -> str:
+def _figures(manifest: Manifest) -> str:
     m, facts = manifest.metrics, manifest.training["train"]
     folds = np.array(m["macro_f1_folds"])
     what = (
@@ -84,52 +85,167 @@ def _network(manifest: Manifest) -> str:
         (f"**{name}**", *row)
         for name, row in zip(m["confusion"]["labels"], m["confusion"]["matrix"], strict=True)
     ]
+    reliable = [
+        (f"≤ {row['to']:.1f}", row["n"], f"{row['confidence']:.3f}", f"{row['accuracy']:.3f}")
+        for row in m["reliability"]
+    ]
     passed = ""
     if "passed" in m:
         p = m["passed"]
-        passed = f"\n\nOf those that pass the gate ({p['n']}): accuracy {p['accuracy']:.3f}, macro-F1 {p['macro_f1']:.3f}."
-    parameters = (
-        ", ".join(f"{name} {value}" for name, value in manifest.network.parameters.items())
-        or "the paper's parameters"
-    )
-    return f"""## The network
+        passed = f"\n- of those that pass the gate ({p['n']}): accuracy {p['accuracy']:.3f}, macro-F1 {p['macro_f1']:.3f}"
+    low_high = {name: f"{low:.3f}–{high:.3f}" for name, (low, high) in m["intervals"].items()}
+    return f"""## How right it is
 
-`{manifest.network.architecture}` with {parameters}: the network of Mahabal+2017 (arXiv:1709.06257) on {manifest.shape[0]} × {manifest.shape[1]} images
-normalised by "{manifest.normalisation}". (`scale` multiplies the images; the paper's is 1/255, with which training is slower.) Trained with AdamW and a one-cycle learning rate (peak {facts["learning_rate"]:g}, {facts["epochs"]} epochs,
-batches of {facts["batch_size"]}), classes weighted by 1/√(their number), on {facts["draws"]} {"re-observations" if manifest.gate else "augmented copies (fewer epochs, more noise)"} of each example.
+Grouped, stratified {facts["folds"]}-fold cross-validation on {m["n"]} {what}; all folds pooled; in brackets 95 % of the figures when the stars
+are drawn anew:
 
-Grouped, stratified {facts["folds"]}-fold cross-validation on {m["n"]} {what}; all folds pooled:
+- **macro-F1 {m["macro_f1"]:.3f}** ({low_high["macro_f1"]}; single folds {folds.mean():.3f} ± {folds.std(ddof=1):.3f}), accuracy {m["accuracy"]:.3f} ({low_high["accuracy"]})
+- calibration error (15 bins) {m["ece"]:.3f} ({low_high["ece"]}){passed}
 
-- **macro-F1 {m["macro_f1"]:.3f}** (single folds {folds.mean():.3f} ± {folds.std(ddof=1):.3f}), accuracy {m["accuracy"]:.3f}
-- calibration error (15 bins) {m["ece"]:.3f} with temperature {manifest.network.temperature:.3f}, {m["ece_uncalibrated"]:.3f} without; the one temperature was fitted
-  to the same predictions{passed}
+Each fold is answered by experts, a choice of periods and a combiner that have seen none of its stars.
 
 {_table(("class", "precision", "recall", "F1", "support"), rows)}{rare}
 
 Rows are the truth, columns the answer:
 
-{_table(("", *m["confusion"]["labels"]), matrix)}"""
+{_table(("", *m["confusion"]["labels"]), matrix)}
+
+How often it is right, by how sure it is:
+
+{_table(("highest probability", "n", "mean", "right"), reliable)}"""
+
+
+def _experts(manifest: Manifest) -> str:
+    m, facts = manifest.metrics, manifest.training["train"]
+    what = {expert.name: _what(expert) for expert in manifest.experts} | {
+        name: f"`{spec['architecture']}`, for comparison only"
+        for name, spec in facts["networks"].items()
+        if spec["reference"]
+    }
+    alone = [
+        (name, what[name], f"{row['macro_f1']:.3f}", f"{row['accuracy']:.3f}", f"{row['ece']:.3f}")
+        for name, row in m["experts"].items()
+    ]
+    kinds = list(next(iter(m["adds"].values()), {}))
+    adds = [
+        (name, *(f"{1e3 * row['gain']:+.1f} ± {1e3 * row['error']:.1f}" for row in by_kind.values()))
+        for name, by_kind in m["adds"].items()
+    ]
+    numbers = [next(iter(m["adds"].values()))[kind]["n"] for kind in kinds] if kinds else []
+    added = (
+        f"""
+
+What each adds to the others, in thousandths of macro-F1 (of the classes that occur there), ± one standard error:
+
+{_table(("expert", *(f"{kind}, n {n}" for kind, n in zip(kinds, numbers, strict=True))), adds)}"""
+        if adds
+        else ""
+    )
+    combiner = manifest.combiners[pool_name(manifest.names)]
+    weights = ", ".join(
+        f"{name} {weight:.2f}" for name, weight in zip(manifest.names, combiner.weights, strict=True)
+    )
+    heat = ", ".join(f"{name} {t:.2f}" for name, t in combiner.temperatures.items())
+    strangers = ""
+    if found := m.get("strangers"):
+        rows = [(name, row["n"], f"{row['auc']:.3f}") for name, row in found.items()]
+        strangers = f"""
+
+Novelty of light curves whose labels it does not know: the area under the ROC curve between them and the known ones (½: no telling):
+
+{_table(("label", "n", "area"), rows)}"""
+    period = ""
+    if manifest.period is not None:
+        limits = ", ".join(f"{name} {value:g}" for name, value in manifest.period.limits.items())
+        period = f"""
+
+Periods come from the search ({limits}; frequencies in 1/d) and the choice among its candidates `{manifest.period.choice[:8]}`; no
+catalogue period is an input. Trees take {len(manifest.features)} features, and neither brightness, number of epochs nor baseline."""
+    by = m.get("by_period")
+    if by and by["wrong"]["n"]:
+        period += f""" Where it is right (or its half or double; {by["right"]["n"]}), so is the class of {by["right"]["accuracy"]:.1%}; where it is wrong ({by["wrong"]["n"]}), of
+{by["wrong"]["accuracy"]:.1%}."""
+    return f"""## The experts
+
+{_table(("alone", "what it is", "macro-F1", "accuracy", "ECE"), alone)}{added}
+
+Combined by adding their logarithms of probabilities, weighted ({weights}); then temperatures of the taxonomy's nodes ({heat}).{period}
+
+Networks are trained with AdamW and a one-cycle learning rate on {facts["draws"]} {"re-observations" if manifest.gate else "copies (fewer epochs, more noise)"} of each example, classes weighted
+by 1/√(their number).{strangers}"""
+
+
+def _what(expert: Expert) -> str:
+    if expert.kind == "trees":
+        return "boosted trees on features of the folded light curve, its candidates of a period and its statistics"
+    return f"`{expert.architecture}` network on {_list(expert.needs)}"
+
+
+def _list(names: Iterable[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _gate(manifest: Manifest) -> str:
     g = manifest.metrics["gate"]
     used = ", ".join(f"{name} {share:.2f}" for name, share in g["most_used"].items())
     controls = "\n".join(f"- {name}: {value:.3f}" for name, value in g["controls"].items())
+    rates = [
+        (kind, r["n"], f"{r['rate']:.3f}", f"{r['low']:.3f}–{r['high']:.3f}")
+        for kind, r in g["pass_rates_real"].items()
+    ]
+    roc = [
+        (
+            f"{row['recall']:.2f}",
+            f"{row['threshold']:.4f}",
+            *(f"{r['rate']:.3f}" for r in row["pass_rates"].values()),
+        )
+        for row in g["roc"]
+    ]
+    cells = [
+        (magnitude, *(f"{r['rate']:.3f} ({r['n']})" if r["n"] else "" for r in row.values()))
+        for magnitude, row in g["recall_by_magnitude_and_amplitude"].items()
+        if any(r["n"] for r in row.values())
+    ]
+    amplitudes = next(iter(g["recall_by_magnitude_and_amplitude"].values()))
+    low, high = g["recall_interval"]["low"], g["recall_interval"]["high"]
+    few = g["recall_few_epochs"]
+    transients = ""
+    if t := manifest.metrics.get("transients"):
+        transients = f"""
+
+Transients: at {t["false_positives"]:.1%} of {t["others"]} other variables and constants taken for one, **{t["recall"]:.3f}** of {t["n"]} are found
+({t["interval"][0]:.3f}–{t["interval"][1]:.3f}), by p_variable times their classes' probability."""
     return f"""## The gate
 
 Boosted trees on {len(g["statistics"])} statistics (by gain: {used}), trained on labelled stars re-observed on real light curves of the
 survey against the same light curves and epochs without them. All figures are out of fold: neither star nor host was seen.
+Recalls are of {g["recall_draws"]} draws of each example; intervals are as wide as those of one.
 
-- threshold {g["threshold"]:.4f}: recall **{g["recall"]:.3f}** of variables with {g["recall_of"]}; {g["recall_all"]:.3f} of all
-- of {g["real_stars"]} real light curves that count as constant **{g["pass_rate_real"]:.3f}** pass; a few of them do vary, so this is an upper limit
+- threshold {g["threshold"]:.4f}: recall **{g["recall"]:.3f}** ({low:.3f}–{high:.3f}) of variables with {g["recall_of"]}; {few["rate"]:.3f} of those
+  with fewer epochs; {g["recall_all"]:.3f} of all, the smallest amplitudes included
+- `p_variable` is that of variability which shows (it adds {g["shows"]["excess"]:g} √(2n) to χ²); it assumes that {g["prior_variable"]:.0%} of the light curves
+  vary so, and is calibrated to {g["calibration_error"]:.4f}
 - area under the ROC curve {g["auc"]:.4f}
-- `p_variable` assumes that {g["prior_variable"]:.0%} of the light curves vary
+
+Of {g["real_stars"]} real light curves that count as constant so many pass; {g["real_certain"]["n"]} of them are periodic for certain (score ≥ {g["real_certain"]["score"]:g}), others may
+vary too:
+
+{_table(("real light curves", "n", "pass", "95 %"), rates)}
+
+With other thresholds:
+
+{_table(("recall", "threshold", *g["pass_rates_real"]), roc)}{transients}
 
 Recall by class ({g["recall_of"]}):
 
 {_rates("class", g["recall_by_class"])}
 
-Recall by amplitude (half of the range of the noiseless change, mag), by median magnitude, and by number of epochs:
+Recall by magnitude (rows) and amplitude (half of the range of the noiseless change, mag; ≥ 50 epochs), with the number of draws:
+
+{_table(("magnitude", *amplitudes), cells)}
+
+Recall by amplitude, by median magnitude, and by number of epochs:
 
 {_rates("amplitude", g["recall_by_amplitude"])}
 
@@ -143,9 +259,11 @@ Real light curves that count as constant and pass, by magnitude and number of ep
 
 {_rates("epochs", g["pass_rate_real_by_epochs"])}
 
+Made or real: trees that get the same statistics (but n) tell constants on survey epochs as they are made here from real ones with an
+area under the curve of {g["made_or_real"]:.3f} (½: not at all).
+
 Controls: areas under the curve of trees that get only how a star was observed, or labels that were shuffled. They should
-be ½; what is above says how far the injection itself can be seen without any variability (the four together know how
-an error depends on the magnitude, which the injection follows only on average):
+be ½; what is above says how far the injection itself can be seen without any variability:
 
 {controls}
 
@@ -156,9 +274,9 @@ def _limits(manifest: Manifest) -> str:
     if not manifest.gate:
         return """## Where it ends
 
-One unfiltered survey with a median of 300 epochs a star. Labels were made with the period, which this network does not see: a
-few per cent are wrong, and about 10 % of RRd. It always answers with one of its classes: there is no "something else" and no
-"not variable". Probabilities are calibrated for light curves like these."""
+One unfiltered survey with a median of 300 epochs a star. Labels were made with the period: a few per cent are wrong, and about 10 %
+of RRd. It knows its classes and no other: there is no "not variable", and what is neither is to be seen by `novelty` at best.
+Probabilities are calibrated for light curves like these."""
     return """## Where it ends
 
 - The periodic classes are CRTS stars of known period, re-observed: a smooth model of each (harmonics, and a slow term where there is one) on

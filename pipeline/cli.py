@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from lightmill.pipeline import cli_audit, cli_labels, cli_models
+from lightmill.pipeline import cli_audit, cli_explain, cli_labels, cli_models
 from lightmill.pipeline.cli_common import (
     Out,
     Summarise,
@@ -212,6 +212,10 @@ def train(
         typer.Option(help="Light curves of the survey, for a gate: real epochs, errors, non-variables."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(help="Folder for TensorBoard: loss, percentiles of inputs, activations, outputs."),
+    ] = None,
     periods: Annotated[
         bool,
         typer.Option(
@@ -234,7 +238,9 @@ def train(
         return
     from lightmill.pipeline.train import train as make
 
-    metrics = make(labels, load_recipe(recipe), out, survey=survey or (), seed=seed, progress=messages.print)
+    metrics = make(
+        labels, load_recipe(recipe), out, survey=survey or (), seed=seed, log=log, progress=messages.print
+    )
     print_json(metrics)
 
 
@@ -445,6 +451,7 @@ def warmup() -> None:
 
 
 cli_audit.register(app)
+cli_explain.register(app)
 cli_labels.register(app)
 cli_models.register(app)
 

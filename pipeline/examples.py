@@ -1,6 +1,6 @@
-"""Examples: what networks and gates are trained on and tested with, drawn anew as often as asked, by seed.
+"""Examples: what experts and gates are trained on and tested with, drawn anew as often as asked, by seed.
 
-`Direct` are labelled light curves as they are; `Reobserved` are labelled stars on a survey's hosts, with
+`Reobserved` are labelled stars on a survey's hosts, with
 the survey's own transients, and to each the same host without the star.
 """
 
@@ -11,18 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lightmill.pipeline.dmdt import Grid, dmdt_images
-from lightmill.pipeline.features import statistics
+from lightmill.pipeline.curves import Curves
 from lightmill.pipeline.hosts import Hosts
 from lightmill.pipeline.reobserve import ErrorCurve, Observer, Star, inject
 
-__all__ = ["Curves", "Direct", "Drawn", "Reobserved"]
-
-MOST_DROPPED = 0.3
-"""Largest share of epochs that augmentation leaves out."""
-
-MOST_NOISE = 0.5
-"""Largest noise that augmentation adds, in errors of each epoch."""
+__all__ = ["Drawn", "Reobserved"]
 
 SIZE_SCATTER = 0.1
 """Scatter (natural logarithm) of the factor on a star's variability at each draw."""
@@ -32,54 +25,6 @@ FREQUENCY_SCATTER = 0.02
 
 TRIES = 50
 """Hosts that are tried for a star before it is given up."""
-
-
-@dataclass(frozen=True)
-class Curves:
-    """A ragged batch of n clean light curves."""
-
-    t: np.ndarray  #: (N,) float64 [d]
-    mag: np.ndarray  #: (N,) float64 [mag]
-    magerr: np.ndarray  #: (N,) float64 [mag]
-    offsets: np.ndarray  #: (n + 1,) int64
-
-    @classmethod
-    def of(cls, parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Curves:
-        """Light curves given one by one as (t, mag, magerr)."""
-        offsets = np.concatenate([[0], np.cumsum([len(t) for t, _, _ in parts])]).astype(np.int64)
-        t, mag, magerr = (np.concatenate([part[i] for part in parts] or [np.empty(0)]) for i in range(3))
-        return cls(t, mag, magerr, offsets)
-
-    def images(self, grid: Grid, normalisation: str) -> np.ndarray:
-        """(n, n_dm, n_dt) float32."""
-        return dmdt_images(
-            self.t, self.mag, self.offsets, grid.dt_edges, grid.dm_edges, normalisation=normalisation
-        )
-
-    def statistics(self) -> np.ndarray:
-        """(n, len(STATISTICS)) float64."""
-        return statistics(self.t, self.mag, self.magerr, self.offsets)
-
-
-class Direct:
-    """Labelled light curves as they are."""
-
-    def __init__(self, curves: Curves, grid: Grid, normalisation: str) -> None:
-        self.curves, self.grid, self.normalisation = curves, grid, normalisation
-
-    def test_images(self) -> np.ndarray:
-        """(n, n_dm, n_dt) float32."""
-        return self.curves.images(self.grid, self.normalisation)
-
-    def augmented_images(self, seed: int) -> np.ndarray:
-        """(n, n_dm, n_dt) float32, from light curves with up to 30 % fewer epochs and up to half an error of noise."""
-        rng, own = np.random.default_rng(seed), self.curves
-        n = np.diff(own.offsets)
-        kept = rng.random(len(own.t)) < np.repeat(rng.uniform(1 - MOST_DROPPED, 1, len(n)), n)
-        noise = np.repeat(rng.uniform(0, MOST_NOISE, len(n)), n) * rng.standard_normal(len(own.t))
-        offsets = np.concatenate([[0], np.cumsum(kept)])[own.offsets].astype(np.int64)
-        mag = own.mag + own.magerr * noise
-        return Curves(own.t[kept], mag[kept], own.magerr[kept], offsets).images(self.grid, self.normalisation)
 
 
 @dataclass(frozen=True)

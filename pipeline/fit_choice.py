@@ -20,7 +20,7 @@ from lightmill.pipeline.labelled import LabelledError, read_labelled, source_of
 from lightmill.pipeline.period import Periods, search
 from lightmill.pipeline.recipe import Recipe
 
-__all__ = ["fit_choice", "judged"]
+__all__ = ["choices_by_fold", "fit_choice", "judged"]
 
 RIGHT = 0.01  #: of the period, or of its half or double
 CONSIDERED = 24  #: candidates asked about; more of them bring no more right periods, only more wrong ones
@@ -125,6 +125,27 @@ def fit_choice(
     return metrics
 
 
+def choices_by_fold(
+    good: Cleaned, period: np.ndarray, fold: np.ndarray, recipe: Recipe, seed: int, say: Callable[[str], None]
+) -> list[choices.Choice]:
+    """For each fold the choice that is trained on the stars of all others.
+
+    Parameters
+    ----------
+    good : n stars
+    period : (n,) float [d], true
+    fold : (n,) integer in 0…folds − 1
+    """
+    stars = _stars(good, recipe)
+    copies = [_stars(_thinned(good, seed + 1 + copy), recipe) for copy in range(COPIES)]
+    manifest = choices.ChoiceManifest(name="of a fold", columns=candidates.COLUMNS, considered=CONSIDERED)
+    found = []
+    for k in range(int(fold.max()) + 1):
+        say(f"choice of periods, fold {k + 1} of {int(fold.max()) + 1}")
+        found.append(choices.Choice(manifest, _fit([stars, *copies], period, fold != k, seed)))
+    return found
+
+
 def judged(frequency: np.ndarray, period: np.ndarray, label: np.ndarray) -> dict[str, Any]:
     """How often the candidates are right, the first first: shares of n stars, altogether and by class.
 
@@ -191,7 +212,7 @@ def _fit(sets: list[_Stars], period: np.ndarray, allowed: np.ndarray, seed: int)
     """Trees for the stars `allowed`, (n,) bool."""
     rows = np.concatenate([stars.rows[allowed[stars.star]] for stars in sets])
     right = np.concatenate([stars.exact(period)[allowed[stars.star]] for stars in sets])
-    return trees.fit(rows, right, seed=seed, threads=2, **PARAMETERS)
+    return trees.fit(rows, right, seed=seed, **PARAMETERS)
 
 
 def _spread(values: np.ndarray, stars: _Stars) -> np.ndarray:

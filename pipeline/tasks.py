@@ -1,86 +1,175 @@
-"""Tasks: what a network is trained on and tested with, fold by fold, from light curves as they are or re-observed."""
+"""Tasks: what experts are trained on and tested with, fold by fold, from light curves as they are or re-observed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 
+from lightmill.models import choice as choices
+from lightmill.models.choice import Choice
+from lightmill.models.manifest import PeriodPart
+from lightmill.pipeline.candidates import COLUMNS
+from lightmill.pipeline.choose import Chosen, choose
 from lightmill.pipeline.clean import Cleaned
-from lightmill.pipeline.examples import Curves, Direct, Drawn, Reobserved
+from lightmill.pipeline.colour import COLOURS
+from lightmill.pipeline.curves import Curves
+from lightmill.pipeline.examples import Drawn, Reobserved
 from lightmill.pipeline.features import index_of
+from lightmill.pipeline.fit_choice import choices_by_fold
 from lightmill.pipeline.fit_gate import GateFit, fit_gate
 from lightmill.pipeline.folds import grouped_folds
+from lightmill.pipeline.full import FULL
 from lightmill.pipeline.hosts import Hosts
-from lightmill.pipeline.labelled import Labelled, LabelledError
+from lightmill.pipeline.labelled import Labelled, LabelledError, source_of
+from lightmill.pipeline.period import search
 from lightmill.pipeline.recipe import Recipe, TrainTable
 from lightmill.pipeline.reobserve import fit_error_curve, fit_star
+from lightmill.pipeline.samples import Part, Sample
 
-__all__ = ["GOLDEN", "Images", "Task", "check_counts", "direct", "reobserved"]
+__all__ = ["COLUMNS_OF_TREES", "GOLDEN", "Periods", "Task", "check_counts", "direct", "reobserved"]
 
 GOLDEN = 16
 """Examples kept in the bundle to check it at each load."""
 
-Images = Callable[[int], np.ndarray]
-"""Epoch → images of the training examples."""
+FINGERPRINT = ("n", "baseline", "mean", "median", "magerr_median")
+"""Statistics that say how a star was observed or how bright it is: a model that must transfer does not see them."""
+
+COLUMNS_OF_TREES: tuple[str, ...] = tuple(
+    name for name in FULL if name not in FINGERPRINT and name not in COLOURS
+)
+
+MOST_DROPPED = 0.4
+"""Largest share of epochs that augmentation leaves out."""
+
+DRAWS_OF_TREES = 3
+"""Re-observations of each star that trees are trained on."""
+
+Say = Callable[[str], None]
+Number = Callable[..., int]
+
+
+@dataclass(frozen=True)
+class Periods:
+    """The period search of the recipe, with a choice for the stars of each fold that has not seen them."""
+
+    recipe: Recipe
+    by_fold: Sequence[Choice]  #: one for each fold, or one for all
+    part: PeriodPart  #: what a bundle remembers of it
+
+    def __call__(self, curves: Curves, statistics: np.ndarray, fold: np.ndarray) -> Chosen:
+        """The candidates of n light curves, chosen among by fold."""
+        found = search(curves.t, curves.mag, curves.magerr, curves.offsets, **self.recipe.period.limits())
+        parts = [(np.arange(len(fold)), self.by_fold[0])]
+        if len(self.by_fold) > 1:
+            parts = [(np.flatnonzero(fold == k), choice) for k, choice in enumerate(self.by_fold)]
+        chosen = [choose(found.take(rows), statistics[rows], choice) for rows, choice in parts]
+        back = np.argsort(np.concatenate([rows for rows, _ in parts]), kind="stable")
+        joined = Chosen.joined(chosen)
+        return Chosen(*(getattr(joined, f.name)[back] for f in fields(Chosen)))
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a network is trained on and tested with."""
+    """What experts are trained on and tested with."""
 
     y: np.ndarray  #: (n,) class
     fold: np.ndarray  #: (n,)
-    training: Callable[[int | None], Images]  #: fold held back, or None → epoch → images of the others
-    testing: Callable[[int], np.ndarray]  #: fold → images of it
+    group: np.ndarray  #: (n,) light curves of one star or host
+    period: PeriodPart | None  #: how periods were searched; None: they were not
+    draws: int  #: different samples of the training examples
+    of_trees: int  #: how many of them trees are trained on
+    training: Callable[[int | None, int], Sample | Part]
+    #: (fold held back, or None; number of the draw) → the examples of the other folds, in order
+    tests: Sample  #: all n examples, each as it is tested
+    constants: Sample | None = None  #: the same hosts and epochs without them; None: light curves as they are
+    true_period: np.ndarray | None = None  #: (n,) [d] of the tests, NaN where not known; no expert sees it
+    strangers: tuple[np.ndarray, Sample] | None = (
+        None  #: labels and light curves of classes that are not asked for
+    )
+
+    def rows(self, held: int | None) -> np.ndarray:
+        """The examples that `training` gives."""
+        return np.flatnonzero(self.fold != held) if held is not None else np.arange(len(self.y))
+
+
+def searcher(
+    cleaned: Cleaned,
+    period: np.ndarray,
+    fold: np.ndarray,
+    labels: Path,
+    recipe: Recipe,
+    number: Number,
+    say: Say,
+) -> Periods | None:
+    """How periods are searched in training; None if the recipe searches none.
+
+    If the recipe's choice was trained on these very labels, it has seen the stars that experts are tested with: then
+    a choice is trained anew for each fold, without its stars.
+    """
+    if recipe.period.mode == "off":
+        return None
+    shipped = choices.load(recipe.period.choice, COLUMNS)
+    part = PeriodPart(choice=shipped.digest, limits=recipe.period.limits())
+    if shipped.manifest.training.get("labels", {}).get("sha256") != source_of(labels)["sha256"]:
+        return Periods(recipe, [shipped], part)
+    if not np.isfinite(period).all():
+        raise LabelledError(
+            f"{labels}: {int((~np.isfinite(period)).sum())} stars have no period, the choice had them"
+        )
+    return Periods(recipe, choices_by_fold(cleaned, period, fold, recipe, number(7), say), part)
 
 
 def direct(
-    cleaned: Cleaned,
-    y: np.ndarray,
-    group: np.ndarray,
-    recipe: Recipe,
-    table: TrainTable,
-    number: Callable[..., int],
-) -> Task:
-    """Light curves as they are."""
-    examples = Direct(
-        Curves(cleaned.t, cleaned.mag, cleaned.magerr, cleaned.offsets),
-        recipe.dmdt.edges(),
-        recipe.dmdt.normalisation,
+    cleaned: Cleaned, y: np.ndarray, data: Labelled, labels: Path, recipe: Recipe, table: TrainTable,
+    number: Number, say: Say, others: tuple[np.ndarray, Curves] | None = None,
+) -> Task:  # fmt: skip
+    """Light curves as they are; the draws but the first are augmented, with the period of the whole light curve.
+
+    others : labels and light curves of classes that are not asked for, on which novelty is tried
+    """
+    fold = grouped_folds(y, data.group, table.folds, number(0))
+    periods = searcher(cleaned, data.period, fold, labels, recipe, number, say)
+    whole = Curves(cleaned.t, cleaned.mag, cleaned.magerr, cleaned.offsets)
+    known = whole.statistics()
+    chosen = periods(whole, known, fold) if periods else None
+    tests = Sample(whole, known, chosen, recipe.dmdt.edges(), COLUMNS_OF_TREES)
+    drawn = {0: tests}  # the same for each fold: a star's augmentation knows nothing of the others
+
+    def training(held: int | None, which: int) -> Sample | Part:
+        if which not in drawn:
+            curves = whole.augmented(number(1, which), MOST_DROPPED)
+            drawn[which] = Sample(curves, known, chosen, recipe.dmdt.edges(), COLUMNS_OF_TREES)
+        return drawn[which].take(np.flatnonzero(fold != held)) if held is not None else drawn[which]
+
+    strangers = None
+    if others is not None:
+        label, curves = others
+        seen = curves.statistics()
+        found = periods(curves, seen, np.zeros(len(seen), np.int64)) if periods else None
+        strangers = label, Sample(curves, seen, found, recipe.dmdt.edges(), COLUMNS_OF_TREES)
+    part = periods.part if periods else None
+    return Task(
+        y,
+        fold,
+        data.group,
+        part,
+        table.draws,
+        1,
+        training,
+        tests,
+        true_period=data.period,
+        strangers=strangers,
     )
-    fold = grouped_folds(y, group, table.folds, number(0))
-    plain = examples.test_images()
-    sets: dict[
-        int, np.ndarray
-    ] = {}  # the same for each fold: a star's augmentation knows nothing of the others
-
-    def training(held: int | None) -> Images:
-        rows = np.flatnonzero(fold != held) if held is not None else np.arange(len(y))
-
-        def images(epoch: int) -> np.ndarray:
-            which = epoch % table.draws
-            if which not in sets:
-                sets[which] = examples.augmented_images(number(1, which))
-            return sets[which][rows]
-
-        return images
-
-    return Task(y, fold, training, lambda k: plain[fold == k])
 
 
 def reobserved(
-    data: Labelled,
-    cleaned: Cleaned,
-    y: np.ndarray,
-    hosts: Hosts,
-    recipe: Recipe,
-    table: TrainTable,
-    number: Callable[..., int],
-    say: Callable[[str], None],
-) -> tuple[Task, GateFit, np.ndarray]:
-    """Stars on hosts and the survey's transients: the network's task, the gate, and golden rows for it."""
+    cleaned: Cleaned, y: np.ndarray, data: Labelled, labels: Path, hosts: Hosts, recipe: Recipe, table: TrainTable,
+    number: Number, say: Say,
+) -> tuple[Task, GateFit, np.ndarray]:  # fmt: skip
+    """Stars on hosts and the survey's transients: the experts' task, the gate, and golden rows for it."""
     if np.isnan(data.period).any():
         raise LabelledError(
             f"{int(np.isnan(data.period).sum())} of {len(data)} stars have no period: re-observing needs a "
@@ -103,7 +192,8 @@ def reobserved(
     host_fold = grouped_folds(
         leaf + 1 + (hosts.kind != "") * len(table.classes), hosts.group, table.folds, number(0)
     )
-    fold = np.concatenate([grouped_folds(y, data.group, table.folds, number(1)), host_fold[transients]])
+    star_fold = grouped_folds(y, data.group, table.folds, number(1))
+    fold = np.concatenate([star_fold, host_fold[transients]])
     tests = [
         examples.draw(np.flatnonzero(fold == k), np.flatnonzero(host_fold == k), number(2, k))
         for k in range(table.folds)
@@ -113,23 +203,33 @@ def reobserved(
         examples, label, fold, host_fold, tests,
         recall=table.gate_recall, seed=lambda *where: number(3, *where), progress=say,
     )  # fmt: skip
-    grid, how = recipe.dmdt.edges(), recipe.dmdt.normalisation
+    periods = searcher(cleaned, data.period, star_fold, labels, recipe, number, say)
 
-    def training(held: int | None) -> Images:
-        rows = np.flatnonzero(fold != held) if held is not None else np.arange(len(fold))
-        allowed = np.flatnonzero(host_fold != held) if held is not None else np.arange(len(hosts))
-        sets: dict[int, np.ndarray] = {}
+    def sample(curves: Curves, folds: np.ndarray) -> Sample:
+        known = curves.statistics()
+        chosen = periods(curves, known, folds) if periods else None
+        return Sample(curves, known, chosen, recipe.dmdt.edges(), COLUMNS_OF_TREES)
 
-        def images(epoch: int) -> np.ndarray:
-            which = epoch % table.draws
-            if which not in sets:
-                seed = number(4, table.folds if held is None else held, which)
-                sets[which] = examples.draw(rows, allowed, seed).variable.images(grid, how)
-            return sets[which]
+    kept: dict[tuple[int | None, int], Sample] = {}
 
-        return images
+    def training(held: int | None, which: int) -> Sample:
+        if (held, which) not in kept:
+            for other in [key for key in kept if key[0] != held]:
+                del kept[other]  # folds are trained one after the other
+            rows = np.flatnonzero(fold != held) if held is not None else np.arange(len(fold))
+            allowed = np.flatnonzero(host_fold != held) if held is not None else np.arange(len(hosts))
+            seed = number(4, table.folds if held is None else held, which)
+            kept[held, which] = sample(examples.draw(rows, allowed, seed).variable, fold[rows])
+        return kept[held, which]
 
-    task = Task(everything, fold, training, lambda k: tests[k].variable.images(grid, how))
+    order = np.argsort(np.concatenate([np.flatnonzero(fold == k) for k in range(table.folds)]), kind="stable")
+    variable, constant = (
+        sample(Curves.joined([getattr(test, kind) for test in tests]).take(order), fold)
+        for kind in ("variable", "constant")
+    )
+    part = periods.part if periods else None
+    of_trees = min(DRAWS_OF_TREES, table.draws)
+    task = Task(everything, fold, group, part, table.draws, of_trees, training, variable, constant)
     return task, gate, _golden_rows(tests[0], gate)
 
 

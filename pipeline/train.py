@@ -1,8 +1,7 @@
 """Training: from a table of labelled light curves to a bundle, tested by cross-validation on the way.
 
-Folds are grouped (a star or a host is never on both sides) and stratified. Calibration, threshold and all
-figures come from what was predicted out of fold; the bundle's own network and trees are then fitted to
-everything.
+Folds are grouped (a star or a host is never on both sides) and stratified. Calibration, combiner, threshold and all
+figures come from what was predicted out of fold; the bundle's own experts are then fitted to everything.
 """
 
 from __future__ import annotations
@@ -15,19 +14,21 @@ from typing import Any
 import numpy as np
 
 from lightmill.models import bundle as bundles
-from lightmill.models.calibration import fit_temperature, scale_by_temperature
-from lightmill.models.fitting import fit_network
+from lightmill.models.bundle import Parts
+from lightmill.models.experts import NetworkExpert
 from lightmill.models.manifest import GatePart, Manifest, NetworkPart
-from lightmill.models.metrics import summary
-from lightmill.models.networks import Network, keras
-from lightmill.models.taxonomy import check_classes
+from lightmill.models.taxonomy import check_classes, nearest
 from lightmill.pipeline.card import write_card
 from lightmill.pipeline.clean import Cleaned, clean
+from lightmill.pipeline.curves import Curves
+from lightmill.pipeline.fit_experts import combine, final_novelty, fit_expert, out_of_fold, parts_of
 from lightmill.pipeline.fit_gate import GateFit
 from lightmill.pipeline.hosts import read_hosts
 from lightmill.pipeline.labelled import Labelled, LabelledError, read_labelled, rename, source_of
+from lightmill.pipeline.measure import measured, strangeness
 from lightmill.pipeline.recipe import Recipe, TrainTable
-from lightmill.pipeline.tasks import GOLDEN, Task, check_counts, direct, reobserved
+from lightmill.pipeline.represent import REPRESENTATION
+from lightmill.pipeline.tasks import COLUMNS_OF_TREES, GOLDEN, check_counts, direct, reobserved
 
 __all__ = ["train"]
 
@@ -39,6 +40,7 @@ def train(
     *,
     survey: Sequence[str | Path] = (),
     seed: int | None = None,
+    log: str | Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Train a bundle.
@@ -50,11 +52,13 @@ def train(
     out : folder of the bundle; must not exist, or be empty
     survey : Parquet files of real light curves of the survey (see `hosts`)
     seed : in place of the recipe's
+    log : folder for event files (TensorBoard) of the training of the networks that ship
     progress : called with a line of text as the work goes on
 
     Returns
     -------
-    The metrics that also stand in the bundle: `n, accuracy, macro_f1, ece, per_class, confusion` out of fold, and more.
+    The metrics that also stand in the bundle: `n, accuracy, macro_f1, ece, per_class, confusion` out of fold, and more
+    (see `measure`).
 
     Raises
     ------
@@ -63,60 +67,74 @@ def train(
     """
     say = progress or (lambda line: None)
     table = _checked_table(recipe, out, survey)
+    parts = parts_of(recipe, table)
+    for part in parts:
+        if isinstance(part, NetworkPart):
+            NetworkExpert.fresh(part, len(table.classes))  # wrong parameters are refused before any work
     start = time.perf_counter()
     root = table.seed if seed is None else seed
     number = _numbers(root)
-    data, y, cleaned, left_out = _read(Path(labels), recipe, table)
+    path = Path(labels)
+    data, y, cleaned, left_out, others = _read(path, recipe, table)
     if left_out:
         say(
             "left out of the labels: "
             + ", ".join(f"{count} × {reason}" for reason, count in left_out.items())
         )
-    training: dict[str, Any] = {
-        "recipe": recipe.name,
-        "recipe_digest": recipe.digest(),
-        "train": table.model_dump(mode="json"),
-        "seed": root,
-        "labels": source_of(Path(labels)),
-        "survey": [source_of(Path(path)) for path in survey],
-        "left_out": left_out,
-    }
+    gate: GateFit | None = None
+    golden_statistics = None
     if recipe.gate.mode == "off":
         check_counts(y, data.group, table)
-        task = direct(cleaned, y, data.group, recipe, table, number)
-        gate, golden_statistics = None, None
+        task = direct(cleaned, y, data, path, recipe, table, number, say, others)
     else:
         hosts = read_hosts(survey, recipe)
         say(f"{len(hosts)} hosts, fitting {len(y)} stars")
-        task, gate, golden_statistics = reobserved(data, cleaned, y, hosts, recipe, table, number, say)
-    logits = _out_of_fold(task, recipe, table, number, say)
-    temperature = fit_temperature(logits, task.y)
-    metrics = _metrics(logits, temperature, task, table, gate)
-    network = _fitted(task, None, recipe, table, number, say)
+        task, gate, golden_statistics = reobserved(cleaned, y, data, path, hosts, recipe, table, number, say)
+    used = [part for part in parts if part.name in table.trees or not table.networks[part.name].reference]
+    telling = tuple(part.name for part in used if isinstance(part, NetworkPart))
+    found = out_of_fold(parts, telling, task, table, number, say)
+    experts = tuple(
+        fit_expert(part, task, None, table, number, say, Path(log) if log else None) for part in used
+    )
+    names = [part.name for part in used]
+    novelty = final_novelty(experts, telling, task, found)
+    metrics = measured(found, task, table, names, gate) | strangeness(novelty, experts, telling, task)
     counts = np.bincount(task.y, minlength=len(table.classes))
     manifest = Manifest(
         name=Path(recipe.model.bundle).name,
         classes=table.classes,
         dt_edges=recipe.dmdt.edges().dt_edges,
         dm_edges=recipe.dmdt.edges().dm_edges,
-        normalisation=recipe.dmdt.normalisation,
-        network=NetworkPart(
-            architecture=table.architecture, parameters=dict(table.parameters), temperature=temperature
-        ),
+        representation=REPRESENTATION,
+        features=COLUMNS_OF_TREES if table.trees else (),
+        period=task.period,
+        experts=tuple(used),
+        combiners=combine(found.logits, task.y, table.classes, names),
+        novelty=telling,
         gate=GatePart(
             statistics=tuple(gate.report["statistics"]),
             slope=gate.slope, intercept=gate.intercept, threshold=gate.threshold,
         ) if gate else None,
         priors=tuple(float(share) for share in counts / counts.sum()),
-        training=training,
+        training={
+            "recipe": recipe.name,
+            "recipe_digest": recipe.digest(),
+            "science": recipe.science(),
+            "train": table.model_dump(mode="json"),
+            "seed": root,
+            "labels": source_of(path),
+            "survey": [source_of(Path(one)) for one in survey],
+            "left_out": left_out,
+            "seconds": round(time.perf_counter() - start),
+        },
         metrics=metrics,
         versions=bundles.versions(),
     )  # fmt: skip
-    golden = task.testing(0)
+    some = np.linspace(0, len(task.y) - 1, GOLDEN).astype(int)
     bundles.save(
-        out, manifest, network, gate.trees if gate else None,
+        out, manifest, Parts(experts, gate.trees if gate else None, novelty),
         card=write_card(manifest, counts),
-        golden_images=golden[np.linspace(0, len(golden) - 1, GOLDEN).astype(int)],
+        golden_inputs={name: view[some] for name, view in task.tests.views(manifest.needs()).items()},
         golden_statistics=golden_statistics,
     )  # fmt: skip
     say(f"bundle {manifest.name} written to {out} in {time.perf_counter() - start:.0f} s")
@@ -131,7 +149,7 @@ def _checked_table(recipe: Recipe, out: str | Path, survey: Sequence[str | Path]
     check_classes(table.classes)
     if len(table.classes) < 2:
         raise ValueError(
-            f"recipe {recipe.name!r} trains {len(table.classes)} class: a network tells at least two apart"
+            f"recipe {recipe.name!r} trains {len(table.classes)} class: experts tell at least two apart"
         )
     for label, leaf in table.aliases.items():
         if leaf not in table.classes:
@@ -139,6 +157,13 @@ def _checked_table(recipe: Recipe, out: str | Path, survey: Sequence[str | Path]
                 f"recipe {recipe.name!r}: alias {label!r} = {leaf!r}, which is none of the classes "
                 f"{', '.join(table.classes)}"
             )
+    if recipe.period.mode == "off" and (
+        table.trees or any(network.architecture == "folded" for network in table.networks.values())
+    ):
+        raise ValueError(
+            f'recipe {recipe.name!r} has [period] mode = "off", but trains trees or folded curves, which need a '
+            'period: set mode = "on", or train networks on images alone'
+        )
     if recipe.gate.mode == "on" and not survey:
         raise ValueError(
             f'recipe {recipe.name!r} has [gate] mode = "on": a gate is trained on real light curves of the survey. '
@@ -151,11 +176,12 @@ def _checked_table(recipe: Recipe, out: str | Path, survey: Sequence[str | Path]
 
 def _read(
     path: Path, recipe: Recipe, table: TrainTable
-) -> tuple[Labelled, np.ndarray, Cleaned, dict[str, int]]:
-    """The light curves to train on, their classes, their good epochs, and what was left out and why."""
+) -> tuple[Labelled, np.ndarray, Cleaned, dict[str, int], tuple[np.ndarray, Curves] | None]:
+    """The light curves to train on, their classes, their good epochs, what was left out and why, and the strangers."""
     data = read_labelled(path, recipe.layout.choices())
     label = rename(data.label, table.aliases)
     known = np.isin(label, table.classes)
+    _check_labels(path, label[~known], table)
     names, counts = np.unique(label[~known], return_counts=True)
     left_out = {f"label {name or 'missing'}": int(count) for name, count in zip(names, counts, strict=True)}
     if len(np.unique(label[known])) < 2:
@@ -164,66 +190,42 @@ def _read(
             f"{len(np.unique(label[known]))} belong to the recipe's classes {', '.join(table.classes)}; training needs "
             "two at least: rename labels in [train] aliases"
         )
+    strange = np.isin(label, table.leave_out)
+    others = _strangers(data.take(np.flatnonzero(strange)), label[strange], recipe) if strange.any() else None
     data, label = data.take(np.flatnonzero(known)), label[known]
+    cleaned = _cleaned(data, recipe)
+    left_out |= cleaned.rejected()
+    y = np.array([table.classes.index(name) for name in label])[cleaned.accepted]
+    return data.take(cleaned.accepted), y, cleaned, left_out, others
+
+
+def _cleaned(data: Labelled, recipe: Recipe) -> Cleaned:
     curves = data.curves
-    cleaned = clean(
+    return clean(
         curves.t, curves.mag, curves.magerr, curves.flags, curves.offsets,
         bad_flags=recipe.clean.bad_flags, min_epochs=recipe.clean.min_epochs,
     )  # fmt: skip
-    left_out |= cleaned.rejected()
-    y = np.array([table.classes.index(name) for name in label])[cleaned.accepted]
-    return data.take(cleaned.accepted), y, cleaned, left_out
 
 
-def _fitted(
-    task: Task,
-    held: int | None,
-    recipe: Recipe,
-    table: TrainTable,
-    number: Callable[..., int],
-    say: Callable[[str], None],
-) -> Network:
-    """A network trained on all folds but one."""
-    place = table.folds if held is None else held
-    keras().utils.set_random_seed(number(5, place))  # initial weights
-    network = Network(table.architecture, recipe.dmdt.edges().shape, len(table.classes), table.parameters)
-    y = task.y[task.fold != held] if held is not None else task.y
-    counts = np.bincount(y, minlength=len(table.classes))
-    weight = 1.0 / np.sqrt(counts[y])  # between the classes as they come and all alike
-    name = "final fit" if held is None else f"fold {held + 1} of {table.folds}"
-    fit_network(
-        network, task.training(held), y, weight / weight.mean(),
-        epochs=table.epochs, batch_size=table.batch_size, learning_rate=table.learning_rate, seed=number(6, place),
-        progress=lambda epoch, loss: say(f"network, {name}: epoch {epoch + 1} of {table.epochs}, loss {loss:.3f}"),
-    )  # fmt: skip
-    return network
+def _strangers(data: Labelled, label: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, Curves]:
+    """Labels and good epochs of what is left out by name: on it novelty is tried."""
+    good = _cleaned(data, recipe)
+    return label[good.accepted], Curves(good.t, good.mag, good.magerr, good.offsets)
 
 
-def _out_of_fold(
-    task: Task, recipe: Recipe, table: TrainTable, number: Callable[..., int], say: Callable[[str], None]
-) -> np.ndarray:
-    """(n, n_classes) logits of each example by the network that did not see its fold."""
-    logits = np.empty((len(task.y), len(table.classes)), np.float32)
-    for k in range(table.folds):
-        logits[task.fold == k] = _fitted(task, k, recipe, table, number, say).logits(task.testing(k))
-    return logits
-
-
-def _metrics(
-    logits: np.ndarray, temperature: float, task: Task, table: TrainTable, gate: GateFit | None
-) -> dict[str, Any]:
-    p = scale_by_temperature(logits, temperature)
-    metrics = summary(p, task.y, table.classes)
-    metrics["ece_uncalibrated"] = summary(scale_by_temperature(logits, 1.0), task.y, table.classes)["ece"]
-    metrics["macro_f1_folds"] = [
-        summary(p[task.fold == k], task.y[task.fold == k], table.classes)["macro_f1"]
-        for k in range(table.folds)
-    ]
-    if gate is not None:
-        passed = summary(p[gate.passed], task.y[gate.passed], table.classes)
-        metrics["passed"] = {name: passed[name] for name in ("n", "accuracy", "macro_f1", "ece")}
-        metrics["gate"] = gate.report
-    return metrics
+def _check_labels(path: Path, others: np.ndarray, table: TrainTable) -> None:
+    """Refuse labels that the recipe says nothing about: they may be one of its classes under another name."""
+    unknown = others[(others != "") & ~np.isin(others, table.leave_out)]
+    if len(unknown) == 0:
+        return
+    names, counts = np.unique(unknown, return_counts=True)
+    listed = ", ".join(
+        f"{name} ({n}){nearest(str(name), table.classes)}" for name, n in zip(names, counts, strict=True)
+    )
+    raise LabelledError(
+        f"{path}: unknown labels {listed}. The recipe's classes are {', '.join(table.classes)}: rename labels "
+        "in [train] aliases, or list them in leave_out"
+    )
 
 
 def _numbers(root: int) -> Callable[..., int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from lightmill.models.audit import audit as measure
+from lightmill.models.folder import read_manifest
 from lightmill.models.metrics import expected_calibration_error, summary
 from lightmill.pipeline.audit import AXES, EDGES, AuditError, audit
 from lightmill.pipeline.cli import app
 from lightmill.pipeline.evaluate import evaluate
+from lightmill.pipeline.labelled import source_of
 
 CLASSES = ("A", "B", "C")
 
@@ -222,16 +225,16 @@ def labels(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(labels: Path) -> dict[str, Any]:
-    return audit("crts-7", labels, recipe="ztf-dr")
+def found(labels: Path, tiny_bundle: Path) -> dict[str, Any]:
+    return audit(tiny_bundle, labels, recipe="ztf-dr")
 
 
 def cells(found: dict[str, Any], axis: str) -> dict[str, int]:
     return {cell["cell"]: cell["n"] for cell in found["axes"][axis]["cells"]}
 
 
-def test_it_is_what_evaluate_judges(labels: Path, found: dict[str, Any]):
-    known = evaluate("crts-7", labels, recipe="ztf-dr")
+def test_it_is_what_evaluate_judges(labels: Path, tiny_bundle: Path, found: dict[str, Any]):
+    known = evaluate(tiny_bundle, labels, recipe="ztf-dr")
     assert found["n"] == known["n"] == 39
     assert found["rejected"] == known["rejected"] == {"too_few_epochs": 1}
     assert found["trained_on_these"] is known["trained_on_these"] is False
@@ -262,26 +265,26 @@ def test_cells_of_light_curves(labels: Path, found: dict[str, Any]):
     assert list(cells(found, "b").values()) == np.histogram(b, [0, *EDGES["b"], 91])[0].tolist()
 
 
-def test_no_bands_no_place(tmp_path: Path, labels: Path):
+def test_no_bands_no_place(tmp_path: Path, labels: Path, tiny_bundle: Path):
     table = pq.read_table(labels)
     dec = np.where(np.arange(40) == 3, np.nan, table["objdec"].to_numpy())
     table = table.set_column(3, "objdec", pa.array(dec)).set_column(1, "filterid", pa.nulls(40, pa.int8()))
     pq.write_table(table, tmp_path / "l.parquet")
-    found = audit("crts-7", tmp_path / "l.parquet", recipe="ztf-dr", by=["band", "b"], edges={"b": [20]})
+    found = audit(tiny_bundle, tmp_path / "l.parquet", recipe="ztf-dr", by=["band", "b"], edges={"b": [20]})
     assert list(found["axes"]) == ["band", "b"]
     assert cells(found, "band") == {"missing": 39}
     assert cells(found, "b")["missing"] == 1
     assert sum(cells(found, "b").values()) == 39
 
 
-def test_an_axis_that_is_not_known(labels: Path):
+def test_an_axis_that_is_not_known(labels: Path, tiny_bundle: Path):
     with pytest.raises(AuditError, match="by colour is not known: by magnitude, b, epochs"):
-        audit("crts-7", labels, by=["b", "colour"])
+        audit(tiny_bundle, labels, by=["b", "colour"])
 
 
 def test_real_stars(data_dir: Path, tmp_path: Path):
     table = pq.read_table(data_dir / "crts_css_labelled.parquet")
-    pq.write_table(table.take(np.arange(0, table.num_rows, 4)), tmp_path / "some.parquet")
+    pq.write_table(table.take(np.arange(0, table.num_rows, 8)), tmp_path / "some.parquet")
     seven = ("EW", "EA", "RRab", "RRc", "RRd", "RS_CVn", "LPV")
     found = audit("crts-7", tmp_path / "some.parquet", only=seven, by=["amplitude", "band"])
     # what hardly varies is told apart less well than what varies much, and that is no chance
@@ -294,9 +297,10 @@ def test_real_stars(data_dir: Path, tmp_path: Path):
 
 
 class TestCommand:
-    def test_table(self, labels: Path):
+    def test_table(self, labels: Path, tiny_bundle: Path):
         done = CliRunner().invoke(
-            app, ["audit", "crts-7", "--labels", str(labels), "--recipe", "ztf-dr", "--by", "b,band", "--by-class"]
+            app,
+            ["audit", str(tiny_bundle), "--labels", str(labels), "--recipe", "ztf-dr", "--by", "b,band", "--by-class"],
         )  # fmt: skip
         assert done.exit_code == 0, done.output
         assert "by b: smallest cell" in done.stdout
@@ -304,22 +308,29 @@ class TestCommand:
         assert "share predicted" in done.stdout
         assert "Mantel–Haenszel" in done.stdout
 
-    def test_json(self, labels: Path, found: dict[str, Any]):
+    def test_json(self, labels: Path, tiny_bundle: Path, found: dict[str, Any]):
         done = CliRunner().invoke(
-            app, ["audit", "crts-7", "--labels", str(labels), "--recipe", "ztf-dr", "--format", "json"]
+            app,
+            ["audit", str(tiny_bundle), "--labels", str(labels), "--recipe", "ztf-dr", "--format", "json"],
         )
         assert json.loads(done.stdout) == found
 
-    def test_it_says_when_the_figures_flatter(self, data_dir: Path):
+    def test_it_says_when_the_figures_flatter(self, labels: Path, tiny_bundle: Path, tmp_path: Path):
+        """With a bundle that remembers this very file."""
+        shutil.copytree(tiny_bundle, tmp_path / "bundle")
+        manifest = read_manifest(tiny_bundle)
+        facts = manifest.training | {"labels": source_of(labels)}
+        text = manifest.model_copy(update={"training": facts}).to_json()
+        (tmp_path / "bundle" / "bundle.json").write_text(text, encoding="utf-8")
         done = CliRunner().invoke(
             app,
-            ["audit", "crts-7", "--labels", str(data_dir / "crts_css_labelled.parquet"), "--only", "RRd,LPV",
+            ["audit", str(tmp_path / "bundle"), "--labels", str(labels), "--recipe", "ztf-dr", "--only", "RRab,EW",
              "--by", "band", "--format", "json"],
         )  # fmt: skip
         assert "trained on this very file: the figures flatter" in done.stderr.replace("\n", " ")
         assert json.loads(done.stdout)["trained_on_these"] is True
 
-    def test_wrong_map(self, labels: Path):
-        done = CliRunner().invoke(app, ["audit", "crts-7", "--labels", str(labels), "--map", "RRab"])
+    def test_wrong_map(self, labels: Path, tiny_bundle: Path):
+        done = CliRunner().invoke(app, ["audit", str(tiny_bundle), "--labels", str(labels), "--map", "RRab"])
         assert done.exit_code == 2
         assert "is not A=B" in done.stderr

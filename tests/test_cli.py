@@ -21,6 +21,7 @@ from lightmill.catalogs.receipts import Receipt, write_receipt
 from lightmill.catalogs.rows import commit, rejected_schema, row_schema, rows_table
 from lightmill.catalogs.runfolder import RunFolder
 from lightmill.pipeline.cli import app
+from lightmill.pipeline.recipe import load_recipe, recipe_text
 
 LEAVES = ("nonvar", "RRab", "EW")
 
@@ -179,13 +180,16 @@ def test_missing_column_names_column_layouts_and_recipe_line(
 
 
 def test_failed_partition_gives_exit_code_3(
-    make_stars: Callable[..., Any], write_hats: Callable[..., Any], tmp_path: Path
+    make_stars: Callable[..., Any], write_hats: Callable[..., Any], tiny_gated_bundle: Path, tmp_path: Path
 ) -> None:
-    root = tmp_path / "release"
+    root, recipe = tmp_path / "release", tmp_path / "mine.toml"
+    recipe.write_text(recipe_text("ztf-dr").replace('bundle = "ztf-dr"', f'bundle = "{tiny_gated_bundle}"'))
     write_hats(root, make_stars(6), order=1)
     files = sorted(root.rglob("*.parquet"))
     files[0].write_bytes(b"PAR1 this is no Parquet PAR1")
-    done = lightmill("run", str(root), "--out", str(tmp_path / "out"), "--format", "json", "--workers", "1")
+    done = lightmill(
+        "run", str(root), "--out", str(tmp_path / "out"), "--recipe", str(recipe), "--format", "json", "--workers", "1"
+    )  # fmt: skip
     assert done.returncode == 3, done.stderr
     summary = json.loads(done.stdout)
     assert set(summary) >= {
@@ -213,8 +217,6 @@ def test_version() -> None:
 
 
 def test_recipes_can_be_printed_and_used(tmp_path: Path) -> None:
-    from lightmill.pipeline.recipe import load_recipe
-
     assert "ztf-dr" in invoke("recipes").stdout
     mine = tmp_path / "mine.toml"
     mine.write_text(invoke("recipes", "ztf-dr").stdout)

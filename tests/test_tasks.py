@@ -1,0 +1,233 @@
+"""`pipeline/tasks.py`: folds keep stars whole, periods come from a choice that has not seen them, draws from seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lightmill.models import choice as choices
+from lightmill.models.manifest import PeriodPart
+from lightmill.models.trees import Trees
+from lightmill.pipeline import tasks
+from lightmill.pipeline.candidates import COLUMNS
+from lightmill.pipeline.choose import Chosen, choose
+from lightmill.pipeline.clean import Cleaned
+from lightmill.pipeline.colour import COLOURS
+from lightmill.pipeline.curves import Curves
+from lightmill.pipeline.full import FULL
+from lightmill.pipeline.labelled import Labelled, LabelledError, read_labelled
+from lightmill.pipeline.period import search
+from lightmill.pipeline.recipe import Recipe
+from lightmill.pipeline.tasks import COLUMNS_OF_TREES, Periods, check_counts, direct, searcher
+
+CLASSES = ("EW", "EA", "RRab")
+N = 36
+
+
+def recipe(**tables: object) -> Recipe:
+    train = {"classes": CLASSES, "folds": 3, "draws": 3, "trees": {"trees": {}}}
+    given = {
+        "name": "mine", "model": {"bundle": "mine"}, "layout": {"name": "labelled"}, "period": {"mode": "on"},
+        "dmdt": {"dt_edges": [0, 1, 30, 400], "dm_edges": [-3, 0, 3]}, "train": train,
+    }  # fmt: skip
+    return Recipe.model_validate(given | tables)
+
+
+def number(*where: int) -> int:
+    return sum((k + 1) * 101**i for i, k in enumerate(where))
+
+
+def quiet(line: str) -> None:
+    """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def stars(waves: Callable) -> tuple[Cleaned, np.ndarray]:
+    """36 light curves of 18 stars."""
+    curves, y = waves(N, CLASSES)
+    cleaned = Cleaned(
+        curves.t, curves.mag, curves.magerr, curves.offsets, np.arange(N), np.diff(curves.offsets).astype(np.int32),
+        np.zeros(N, np.int8),
+    )  # fmt: skip
+    return cleaned, y
+
+
+@pytest.fixture(scope="module")
+def table(
+    stars: tuple[Cleaned, np.ndarray], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Labelled]:
+    cleaned, y = stars
+    lists = {
+        name: pa.LargeListArray.from_arrays(cleaned.offsets, pa.array(values))
+        for name, values in (("mjd", cleaned.t), ("mag", cleaned.mag), ("magerr", cleaned.magerr))
+    }
+    plain = {
+        "id": np.arange(N), "label": [CLASSES[k] for k in y], "ra": np.zeros(N), "dec": np.zeros(N),
+        "group": np.arange(N) // 6 * 3 + np.arange(N) % 3, "period": np.full(N, 0.5),
+    }  # fmt: skip
+    path = tmp_path_factory.mktemp("tasks") / "labels.parquet"
+    pq.write_table(pa.table(plain | lists), path)
+    return path, read_labelled(path, recipe().layout.choices())
+
+
+def made(stars: tuple[Cleaned, np.ndarray], table: tuple[Path, Labelled], used: Recipe, **more: object):
+    cleaned, y = stars
+    assert used.train is not None
+    return direct(cleaned, y, table[1], table[0], used, used.train, number, quiet, **more)
+
+
+def test_trees_do_not_see_how_a_star_was_observed():
+    left_out = set(FULL) - set(COLUMNS_OF_TREES)
+    assert left_out == {"n", "baseline", "mean", "median", "magerr_median", *COLOURS}
+    assert list(COLUMNS_OF_TREES) == [name for name in FULL if name not in left_out]
+
+
+def test_a_star_is_on_one_side(stars, table):
+    task = made(stars, table, recipe())
+    assert np.unique(task.fold).tolist() == [0, 1, 2]
+    for star in np.unique(task.group):
+        assert len(np.unique(task.fold[task.group == star])) == 1
+    for k in range(3):
+        assert set(task.y[task.fold == k]) == {0, 1, 2}
+        np.testing.assert_array_equal(task.rows(k), np.flatnonzero(task.fold != k))
+    np.testing.assert_array_equal(task.rows(None), np.arange(N))
+
+
+def test_training_is_the_other_folds_in_order(stars, table):
+    task = made(stars, table, recipe())
+    whole = task.tests.views(["image:count", "folded"])
+    for name, view in whole.items():
+        for k in range(3):
+            first = task.training(k, 0).views([name])[name]
+            np.testing.assert_array_equal(first, view[task.rows(k)])
+        np.testing.assert_array_equal(task.training(None, 0).views([name])[name], view)
+    assert len(task.tests) == N
+
+
+def test_the_other_draws_are_augmented_and_the_same_for_each_fold(stars, table):
+    task = made(stars, table, recipe())
+    assert task.draws == 3
+    assert task.of_trees == 1  # features of what was left out of a light curve would be of another
+    first, second, third = (task.training(None, k).views(["image:count"])["image:count"] for k in range(3))
+    pairs = [x.sum(axis=(1, 2)) for x in (first, second, third)]
+    assert (pairs[1] <= pairs[0]).all()
+    assert (pairs[1] < pairs[0]).any()
+    assert (second != third).any()
+    for k in range(3):
+        np.testing.assert_array_equal(
+            task.training(k, 1).views(["image:count"])["image:count"], second[task.rows(k)]
+        )
+    again = made(stars, table, recipe())
+    np.testing.assert_array_equal(again.training(None, 2).views(["image:count"])["image:count"], third)
+
+
+def test_without_periods(stars, table):
+    task = made(stars, table, recipe(period={"mode": "off"}))
+    assert task.period is None
+    assert task.tests.chosen is None
+
+
+def test_strangers_have_periods_too(stars, table, waves: Callable):
+    curves, _ = waves(4, ("RRc", "RRd"), seed=5)
+    label = np.array(["RRc", "RRd"] * 2)
+    task = made(stars, table, recipe(), others=(label, curves))
+    assert task.strangers is not None
+    found, sample = task.strangers
+    assert found.tolist() == label.tolist()
+    assert sample.views(["folded"])["folded"].shape == (4, 64, 6)
+    assert sample.views(["folded"])["folded"].any(axis=(1, 2)).all()
+
+
+# Periods
+
+
+def test_the_shipped_choice_if_it_has_not_seen_the_labels(stars, table):
+    cleaned, _ = stars
+    fold = np.arange(N) % 3
+    found = searcher(cleaned, table[1].period, fold, table[0], recipe(), number, quiet)
+    shipped = choices.load("period-choice", COLUMNS)
+    assert found is not None
+    assert len(found.by_fold) == 1
+    assert found.part.choice == shipped.digest
+    assert found.part.limits == recipe().period.limits()
+    curves = Curves(cleaned.t, cleaned.mag, cleaned.magerr, cleaned.offsets)
+    known = curves.statistics()
+    expected = choose(search(curves.t, curves.mag, curves.magerr, curves.offsets), known, shipped)
+    same(found(curves, known, fold), expected)
+
+
+def same(one: Chosen, two: Chosen) -> None:
+    for field in fields(Chosen):
+        np.testing.assert_array_equal(getattr(one, field.name), getattr(two, field.name), err_msg=field.name)
+
+
+class Fixed:
+    """A choice that believes frequencies near 10^wanted, so that it can be seen who chose."""
+
+    def __init__(self, wanted: float):
+        self.wanted, self.manifest = wanted, choices.read_manifest("period-choice")
+
+    def probability(self, rows: np.ndarray) -> np.ndarray:
+        return np.exp(-np.abs(rows[:, COLUMNS.index("log_frequency")] - self.wanted))
+
+
+def test_each_fold_is_chosen_for_by_its_own(stars):
+    """With a choice a fold, light curve i gets what the choice of its fold says, in its own place."""
+    cleaned, _ = stars
+    curves = Curves(cleaned.t, cleaned.mag, cleaned.magerr, cleaned.offsets)
+    known, fold = curves.statistics(), np.random.default_rng(2).integers(0, 3, N)
+    by_fold = [Fixed(k) for k in (-1.0, 0.3, 1.3)]
+    part = choices.read_manifest("period-choice")
+    periods = Periods(recipe(), by_fold, PeriodPart(choice=part.digest, limits=recipe().period.limits()))
+    found = periods(curves, known, fold)
+    for k in range(3):
+        alone = Periods(recipe(), [by_fold[k]], periods.part)
+        own = np.flatnonzero(fold == k)
+        some = curves.take(own)
+        expected = alone(some, known[own], fold[own])
+        for field in fields(Chosen):
+            np.testing.assert_array_equal(getattr(found, field.name)[own], getattr(expected, field.name))
+    # the choices do differ
+    whole = [Periods(recipe(), [one], periods.part)(curves, known, fold).frequency[:, 0] for one in by_fold]
+    assert (whole[0] < whole[1]).any()
+    assert (whole[1] < whole[2]).any()
+
+
+def test_labels_that_the_choice_has_seen_get_choices_of_their_own(stars, table, tmp_path, monkeypatch):
+    """One for each fold, trained without its stars; the bundle still remembers the one that ships."""
+    cleaned, _ = stars
+    shipped = choices.load("period-choice", COLUMNS)
+    seen = shipped.manifest.model_copy(update={"training": {"labels": tasks.source_of(table[0])}})
+    monkeypatch.setattr(choices, "load", lambda name, columns: choices.Choice(seen, shipped._trees))
+    fold, lines = np.arange(N) // 6 % 3, []
+    found = searcher(cleaned, table[1].period, fold, table[0], recipe(), number, lines.append)
+    assert found is not None
+    assert len(found.by_fold) == 3
+    assert found.part.choice == seen.digest
+    assert [line for line in lines if "fold" in line]
+    assert all(isinstance(one._trees, Trees) and one._trees is not shipped._trees for one in found.by_fold)
+    unknown = np.where(np.arange(N) == 3, np.nan, table[1].period)
+    with pytest.raises(LabelledError, match="1 stars have no period, the choice had them"):
+        searcher(cleaned, unknown, fold, table[0], recipe(), number, quiet)
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(("group", "n"), [(range(9), 3), ([0, 1, 2, 3, 4, 5, 6, 6, 6], 1)])
+def test_every_class_is_in_every_fold(group, n):
+    y, used = np.repeat([0, 1, 2], 3), recipe().train
+    assert used is not None
+    if n == 3:
+        check_counts(y, np.array(group), used)
+        return
+    with pytest.raises(LabelledError, match=rf"class 'RRab' has {n} stars that can be used, 3 folds need"):
+        check_counts(y, np.array(group), used)
+    with pytest.raises(LabelledError, match=r"class 'EW' has 0 stars"):
+        check_counts(y[3:], np.array(group)[3:], used)
