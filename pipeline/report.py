@@ -8,26 +8,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import jinja2
 import numpy as np
 from cdshealpix.nested import healpix_to_lonlat
-from markupsafe import Markup
 
-from lightmill.catalogs.rows import FLAGS
+from lightmill.catalogs.rows import FLAGS, UNCLASSIFIED
 from lightmill.catalogs.runfolder import RunFolder
 from lightmill.models.taxonomy import DESCRIPTIONS
+from lightmill.pipeline import explain_page, report_run
 from lightmill.pipeline import report_charts as charts
 from lightmill.pipeline import report_counts as counts
 from lightmill.pipeline import report_curves as curves
 from lightmill.pipeline import report_examples as examples
-from lightmill.pipeline import report_run
+from lightmill.pipeline.explain import overview
 from lightmill.pipeline.report_catalogue import Catalogue, ReportError, open_catalogue
-from lightmill.pipeline.report_examples import Reading
+from lightmill.pipeline.report_examples import NORMALISATION, Reading
+from lightmill.pipeline.report_page import percent, render
 from lightmill.pipeline.report_sky import ZOOM, SkyCells, sky
 from lightmill.pipeline.report_style import BLUE, PALE, VERMILION
 
@@ -74,9 +73,10 @@ def report(catalogue: Path, out: Path | None = None, *, release: str | None = No
     reading = examples.read(subject, rows, release or subject.run["release"])
     facts |= {"name": subject.table.name, "reading": reading, **_light_curves(subject, reading)}
     facts |= {"timing": _timing(subject), "failures": subject.failures}
+    facts["looks_for"] = _looks_for(subject)
     facts["provenance"] = report_run.provenance(subject, reading.url)
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(_page(facts), encoding="utf-8")
+    target.write_text(render("report.html", facts), encoding="utf-8")
     return target
 
 
@@ -221,9 +221,9 @@ def _light_curves(subject: Catalogue, reading: Reading) -> dict[str, Any]:
     """Pictures of light curves and their images, if any could be read."""
     if not reading.found or subject.recipe is None:
         return {"image_picture": None, "groups": []}
-    table, grid, filters = subject.recipe.dmdt, subject.recipe.dmdt.edges(), subject.filters
+    grid, filters = subject.recipe.dmdt.edges(), subject.filters
     medians, groups = {}, []
-    for name in subject.leaves:
+    for name in (*subject.leaves, UNCLASSIFIED):
         mine = [example for example in reading.found if example.row["best_class"] == name]
         if not mine:
             continue
@@ -231,29 +231,16 @@ def _light_curves(subject: Catalogue, reading: Reading) -> dict[str, Any]:
         picture = curves.light_curves(mine[:SHOWN], grid, filters)
         text = DESCRIPTIONS.get(name, "")
         groups.append({"name": name, "text": text, "picture": picture, "examples": mine[:SHOWN]})
-    image = curves.median_images(medians, grid, f"median pixel, normalisation “{table.normalisation}”")
+    image = curves.median_images(medians, grid, f"median pixel, normalisation “{NORMALISATION}”")
     return {"image_picture": image, "groups": groups, "filter_names": filters}
 
 
-# ---- the page
-
-
-def _page(facts: Mapping[str, Any]) -> str:
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"n": "{:,}".format, "svg": Markup, "p": _decimal, "percent": percent}
-    source = (resources.files("lightmill.pipeline") / "report.html").read_text(encoding="utf-8")
-    return environment.from_string(source).render(facts)
-
-
-def _decimal(value: float | None, digits: int = 3) -> str:
-    """A number with so many decimals, a dash for none."""
-    return "–" if value is None or not math.isfinite(value) else f"{value:,.{digits}f}"
-
-
-def percent(share: float) -> str:
-    """A share with one decimal, or below 1 % with two significant digits: 93.4 %, 0.0063 %."""
-    value = 100 * share
-    few = np.format_float_positional(value, precision=2, fractional=False, trim="-")
-    return f"{value:.1f} %".replace(".0 %", " %") if value >= 1 else f"{few} %"
+def _looks_for(subject: Catalogue) -> dict[str, Any] | None:
+    """Pictures of what the bundle's experts look for; None if it is not found here, or cannot be loaded."""
+    if subject.manifest is None or subject.recipe is None:
+        return None
+    try:
+        return explain_page.looked_for(overview(subject.recipe.model.bundle))
+    except (ImportError, ValueError, RuntimeError) as error:
+        # TensorFlow is not there, or not the one that the bundle was made with
+        return {"problem": str(error), "liked": [], "used": []}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import PowerNorm
+from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -25,7 +25,7 @@ from lightmill.pipeline.report_style import (
     picture,
 )  # fmt: skip
 
-__all__ = ["light_curves", "median_images"]
+__all__ = ["MARKS", "draw_image", "light_curves", "median_images"]
 
 MARKS = {1: (GREEN, "o"), 2: (VERMILION, "s"), 3: (PURPLE, "^")}
 """Colour and marker of a filterid."""
@@ -39,7 +39,7 @@ def median_images(images: Mapping[str, np.ndarray], grid: Grid, unit: str) -> Fi
     every = axes_grid(figure, len(images), columns)
     norm = _norm(*images.values())
     for axes, (title, image) in zip(every, images.items(), strict=True):
-        _image(axes, image, grid, norm)
+        draw_image(axes, image, grid, norm)
         axes.set_title(title, loc="left")
     for axes in every[::columns]:
         axes.set_ylabel("dm [mag]")
@@ -70,7 +70,7 @@ def light_curves(examples: Sequence[Example], grid: Grid, names: Mapping[int, st
     for row, example in enumerate(examples):
         left, middle, right = (figure.add_subplot(places[row, column]) for column in range(3))
         _light_curve(left, example, names)
-        _image(middle, example.image, grid, _norm(example.image))
+        draw_image(middle, example.image, grid, _norm(example.image))
         middle.set_ylabel("dm [mag]", labelpad=1)
         middle.set_xlabel("dt [d]", labelpad=1)
         _probabilities(right, example.ranked[:5])
@@ -81,9 +81,9 @@ def _norm(*images: np.ndarray) -> PowerNorm:
     return PowerNorm(0.5, 0, max(1e-9, *(float(image.max()) for image in images)))
 
 
-def _image(axes: Axes, image: np.ndarray, grid: Grid, norm: PowerNorm) -> None:
+def draw_image(axes: Axes, image: np.ndarray, grid: Grid, norm: Normalize, colours: str = "viridis") -> None:
     """A dm-dt image with its bins drawn equally wide, and labels at some of their edges."""
-    axes.imshow(image, origin="lower", norm=norm, cmap="viridis", interpolation="none", aspect="auto",
+    axes.imshow(image, origin="lower", norm=norm, cmap=colours, interpolation="none", aspect="auto",
                 extent=(0, image.shape[1], 0, image.shape[0]))  # fmt: skip
     axes.grid(False)
     for ticks, edges, set_ticks in ((4, grid.dt_edges, axes.set_xticks), (6, grid.dm_edges, axes.set_yticks)):

@@ -20,8 +20,9 @@ from lightmill.pipeline.dmdt import dmdt_images
 from lightmill.pipeline.recipe import Recipe
 from lightmill.pipeline.report_catalogue import Catalogue, Key
 
-__all__ = ["Example", "Reading", "choose", "read", "sample", "stream", "thresholds"]
+__all__ = ["NORMALISATION", "Example", "Reading", "choose", "read", "sample", "stream", "thresholds"]
 
+NORMALISATION = "paper"  #: of the images that are shown: fit for eyes, whatever the experts take
 EXAMPLES = 100  #: light curves of a class that its median image is made of
 FROM_ONE = 25  #: examples of a class that count for choosing a partition: the rest come from elsewhere
 MAX_PARTITIONS = 8  #: partitions of the release that are read
@@ -202,7 +203,7 @@ def _examples(curves: LightCurves, rows: Sequence[Row], recipe: Recipe) -> Itera
     )  # fmt: skip
     grid = recipe.dmdt.edges()
     images = dmdt_images(
-        good.t, good.mag, good.offsets, grid.dt_edges, grid.dm_edges, normalisation=recipe.dmdt.normalisation
+        good.t, good.mag, good.offsets, grid.dt_edges, grid.dm_edges, normalisation=NORMALISATION
     )
     for i, at in enumerate(good.accepted.tolist()):
         own = slice(good.offsets[i], good.offsets[i + 1])

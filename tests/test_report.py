@@ -19,7 +19,14 @@ from lightmill.catalogs.partitions import NotHats
 from lightmill.catalogs.publish import publish
 from lightmill.catalogs.receipts import Receipt, write_receipt
 from lightmill.catalogs.release import open_release
-from lightmill.catalogs.rows import commit, probability_columns, rejected_schema, row_schema, rows_table
+from lightmill.catalogs.rows import (
+    UNCLASSIFIED,
+    commit,
+    probability_columns,
+    rejected_schema,
+    row_schema,
+    rows_table,
+)
 from lightmill.catalogs.runfolder import RunFolder
 from lightmill.pipeline import report_examples as examples
 from lightmill.pipeline import report_style
@@ -115,6 +122,7 @@ def make(
     gate: bool = True,
     receipts: bool = True,
     periods: bool = True,
+    unsure: int = 0,
 ) -> Made:
     """Write the release and the catalogue, without Dask and without a network."""
     stars = make_stars(N, seed=3)
@@ -126,7 +134,8 @@ def make(
         record, {"run_id": "run-1", "recipe": recipe.model_dump(mode="json"), "versions": {"schema": 1}}
     )
     p = probabilities(N, len(leaves), seed=5)
-    best, best_prob = np.array(leaves)[p.argmax(axis=1)], p.max(axis=1)
+    best, best_prob = np.array(leaves)[p.argmax(axis=1)].astype(object), p.max(axis=1)
+    best[:unsure] = UNCLASSIFIED
     ra, dec = (np.float64(np.float32(x)) for x in (stars.ra, stars.dec))
     shift = 2 * (29 - ORDER)
     for pixel, index in inside.items():
@@ -335,6 +344,23 @@ def test_with_little_to_go_on(tmp_path: Path, make_stars: Callable, write_hats: 
     assert "No receipt could be read" in page.words
     assert "not one that this version" in page.words
     assert sum(int(row[1]) for row in page.rows("class").values()) == N - SHORT
+
+
+@pytest.mark.parametrize("unsure", [7, N - SHORT])
+def test_the_unclassified_have_their_row(
+    tmp_path: Path, make_stars: Callable, write_hats: Callable, unsure: int
+) -> None:
+    """Some of them, and all: no row of the catalogue is missing from the page."""
+    made = make(tmp_path, make_stars, write_hats, unsure=unsure)
+    page = Page(report(made.catalogue).read_text())
+    found = page.rows("class")
+    assert int(found[UNCLASSIFIED][1]) == unsure
+    assert found[UNCLASSIFIED][0] == "too uncertain or too strange for a class"
+    assert {name: int(row[1]) for name, row in found.items() if name != UNCLASSIFIED} == made.counts()
+    assert sum(int(row[1]) for row in found.values()) == N - SHORT
+    for label, count in (("light curves read", N), ("classified", N - SHORT), ("rejected", SHORT)):
+        assert f"{label}{count}\n" in page.words
+    assert "The receipts count" not in page.words
 
 
 def test_recipe_with_fields_of_another_version(made: Made) -> None:
