@@ -6,7 +6,8 @@ to disk, read back, and renamed. The receipt that proves it comes after it (`rec
 
 from __future__ import annotations
 
-import os
+import hashlib
+import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from hats.pixel_math.spatial_index import SPATIAL_INDEX_COLUMN
+
+from lightmill.catalogs import storage
 
 __all__ = [
     "FLAGS",
@@ -133,10 +136,11 @@ def rows_table(
     return table.take(order)
 
 
-def commit(table: pa.Table, final: Path, scratch: Path) -> int:
-    """Write a partition under its final name, whole or not at all; returns its size in bytes.
+def commit(table: pa.Table, final: Path, scratch: Path) -> tuple[int, str]:
+    """Write a partition under its final name, whole or not at all; its size in bytes, and the sha256 of them.
 
-    `scratch` is a folder on the same file system as `final`. Nothing is left in it, whatever happens.
+    `scratch` is a folder on the same file system as `final`; for an object store the partition is written in this
+    machine's folder for temporary files, and goes up in one PUT. Nothing is left there, whatever happens.
 
     Raises
     ------
@@ -145,27 +149,21 @@ def commit(table: pa.Table, final: Path, scratch: Path) -> int:
     RowsError
         if what was written is not what was meant.
     """
+    if not storage.is_local(final):
+        scratch = Path(tempfile.gettempdir())
     scratch.mkdir(parents=True, exist_ok=True)
-    final.parent.mkdir(parents=True, exist_ok=True)
     part = scratch / f"{final.stem}.{uuid.uuid4().hex}.part"
     try:
         pq.write_table(table, part, row_group_size=ROW_GROUP, **COMPRESSION)
-        sync(part)
+        storage.sync(part)
         _verify(part, table)
-        part.replace(final)
-        sync(final.parent)
+        size = part.stat().st_size
+        with part.open("rb") as handle:
+            digest = hashlib.file_digest(handle, "sha256").hexdigest()
+        storage.put(part, final)
     finally:
         part.unlink(missing_ok=True)
-    return final.stat().st_size
-
-
-def sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's entries, are on disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    return size, digest
 
 
 def _verify(path: Path, table: pa.Table) -> None:

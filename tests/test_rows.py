@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import subprocess
 from pathlib import Path
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lightmill.catalogs import rows as module
+from lightmill.catalogs import storage
 from lightmill.catalogs.rows import (
     FLAGS,
     RowsError,
@@ -147,7 +149,8 @@ def test_a_column_that_cannot_be_cast_is_named(name, values):
 def test_what_is_committed_is_what_was_meant(places):
     final, scratch = places
     rows = table()
-    size = commit(rows, final, scratch)
+    size, digest = commit(rows, final, scratch)
+    assert digest == hashlib.sha256(final.read_bytes()).hexdigest()
     assert final.stat().st_size == size
     with pq.ParquetFile(final) as parquet:
         assert parquet.read().equals(rows)
@@ -229,7 +232,7 @@ def test_a_fault_at_any_step_leaves_nothing_under_the_final_name(places, monkeyp
 
         monkeypatch.setattr(module.pq, "write_table", half)
     elif step == "sync":
-        monkeypatch.setattr(module.os, "fsync", fail_after(0, FULL))
+        monkeypatch.setattr(storage.os, "fsync", fail_after(0, FULL))
     elif step == "verify":
         monkeypatch.setattr(module.pq, "ParquetFile", fail_after(0, OSError(errno.EIO, "Input/output error")))
     else:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from lightmill.catalogs.receipts import Receipt, write_receipt
-from lightmill.catalogs.runfolder import NotAnOutput, RunFolder
-
-IDENTITY = {"release": "a", "science": {"clean": {"min_epochs": 20}}}
+from lightmill.catalogs.receipts import FailedAttempt, Quarantined, Receipt, write_json, write_receipt
+from lightmill.catalogs.runfolder import CatalogueFolder, NotAnOutput, RunFolder
 
 
 def _receipt(order: int, pixel: int, size: int) -> Receipt:
@@ -25,20 +24,6 @@ def _finish(folder: RunFolder, order: int, pixel: int, content: bytes) -> None:
     write_receipt(folder.receipts, _receipt(order, pixel, len(content)))
 
 
-def test_resume_keeps_the_first_record(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path / "out")
-    first = folder.start_or_resume(IDENTITY, {"run_id": "one"})
-    again = folder.start_or_resume(IDENTITY, {"run_id": "two"})
-    assert first == again == {**IDENTITY, "run_id": "one"}
-
-
-def test_refuses_another_identity_with_both_values(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path / "out")
-    folder.start_or_resume(IDENTITY, {})
-    with pytest.raises(NotAnOutput, match=r"science\.clean\.min_epochs 20, now it is 30"):
-        folder.start_or_resume({"release": "a", "science": {"clean": {"min_epochs": 30}}}, {})
-
-
 @pytest.mark.parametrize("kind", ["file", "full"])
 def test_refuses_what_is_something_else(tmp_path: Path, kind: str) -> None:
     out = tmp_path / "out"
@@ -47,17 +32,64 @@ def test_refuses_what_is_something_else(tmp_path: Path, kind: str) -> None:
     else:
         out.mkdir()
         (out / "thesis.tex").write_text("mine")
-    with pytest.raises(NotAnOutput, match="not a catalogue that a run has begun"):
-        RunFolder(out).start_or_resume(IDENTITY, {})
+    with pytest.raises(NotAnOutput, match="is no catalogue of runs"):
+        CatalogueFolder(out).check()
     assert (out if kind == "file" else out / "thesis.tex").read_text() == "mine"
 
 
-def test_refuses_an_unreadable_record(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    folder.record.parent.mkdir()
+def test_accepts_nothing_and_its_own(tmp_path: Path) -> None:
+    catalogue = CatalogueFolder(tmp_path / "out")
+    catalogue.check()
+    _finish(catalogue.run("20261128T000000-aaaaaa"), 3, 1, b"whole")
+    catalogue.check()
+
+
+def test_an_unreadable_record_is_no_run(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "runs" / "one")
+    folder.record.parent.mkdir(parents=True)
     folder.record.write_text('{"release": ')
     with pytest.raises(NotAnOutput, match="cannot be read"):
-        folder.start_or_resume(IDENTITY, {})
+        folder.facts()
+
+
+def test_runs_the_newest_first(tmp_path: Path) -> None:
+    catalogue = CatalogueFolder(tmp_path)
+    assert catalogue.runs() == ()
+    for run_id in ("20261128T100000-b", "20261128T090000-c", "20261128T110000-a"):
+        write_json(catalogue.run(run_id).record, {"run_id": run_id})
+    catalogue.run("20261128T120000-x").root.mkdir()  # begun, and killed before it had a record
+    assert [run.run_id[9:15] for run in catalogue.runs()] == ["110000", "100000", "090000"]
+    assert catalogue.runs()[0].catalogue == catalogue
+
+
+def test_quarantine(tmp_path: Path) -> None:
+    catalogue = CatalogueFolder(tmp_path)
+    record = Quarantined(3, 10_001, "f" * 64, "OOM", "too much", "run", attempts=3)
+    catalogue.put_in_quarantine(record)
+    assert catalogue.quarantined() == {(3, 10_001): record}
+    assert catalogue.release(3, 10_001)
+    assert not catalogue.release(3, 10_001)
+    assert catalogue.quarantined() == {}
+
+
+def test_sealed_receipts_are_the_same(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "runs" / "one")
+    for pixel in range(30):
+        _finish(folder, 3, pixel, b"x" * (pixel + 1))
+    before = folder.done()
+    assert len(before) == 30
+    folder.seal()
+    assert folder.is_sealed()
+    assert folder.done() == before
+    assert folder.read_receipts() == sorted(before.values(), key=lambda r: r.key)
+
+
+def test_failures_by_attempt(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "runs" / "one")
+    tries = [FailedAttempt(3, 7, k, "BUG", "x", "retry") for k in (2, 10, 1)]
+    for one in tries:
+        write_json(folder.failure(3, 7, one.attempt), asdict(one))
+    assert [one.attempt for one in folder.failures()] == [1, 2, 10]
 
 
 def test_done_needs_receipt_and_file(tmp_path: Path) -> None:
@@ -71,7 +103,6 @@ def test_done_needs_receipt_and_file(tmp_path: Path) -> None:
     _finish(folder, 3, 5, b"whole")
     (folder.receipts / "Norder=3" / "Dir=0" / "Npix=5.json").unlink()
     assert set(folder.done()) == {(3, 1), (3, 4)}
-    assert folder.unproven() == {(3, 5)}
 
 
 def test_discard(tmp_path: Path) -> None:
@@ -82,7 +113,6 @@ def test_discard(tmp_path: Path) -> None:
     folder.discard(3, 1)
     folder.discard(3, 1)  # twice does no harm
     assert not folder.done()
-    assert not folder.unproven()
     assert not folder.rejected(3, 1).exists()
 
 
