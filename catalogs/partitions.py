@@ -6,10 +6,10 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import fsspec
 import pyarrow as pa
@@ -23,7 +23,12 @@ from hats.pixel_math import HealpixPixel
 from mocpy import MOC
 from upath import UPath
 
+from lightmill.catalogs.listing import File, files_at, files_in
+
 __all__ = ["Box", "Cone", "File", "HatsTable", "NotHats", "Partition", "Region", "open_hats"]
+
+PER_FOLDER = 10_000  #: pixels in a folder `Dir=…`
+FEW = 8  #: partitions of a folder that are looked up one by one rather than by listing it
 
 
 class NotHats(ValueError):
@@ -48,15 +53,6 @@ class Box:
 
 
 Region: TypeAlias = Cone | Box | MOC
-
-
-@dataclass(frozen=True)
-class File:
-    """One Parquet file as it was when the release was opened."""
-
-    path: str  #: as its file system names it
-    size: int  #: [bytes]
-    stamp: str  #: ETag, or time of the last change
 
 
 @dataclass(frozen=True)
@@ -120,20 +116,48 @@ class HatsTable:
     def partitions(self, region: Region | None = None) -> tuple[Partition, ...]:
         """The partitions that overlap a region (None: all), in HEALPix order; their files are looked up, not opened."""
         catalog = self.catalog if region is None else _within(self.catalog, region)
-        pixels = catalog.get_healpix_pixels()
-        with ThreadPoolExecutor(max_workers=16) as pool:
-            return tuple(pool.map(self._partition, pixels))
+        return self.partitions_of((int(p.order), int(p.pixel)) for p in catalog.get_healpix_pixels())
 
-    def _partition(self, pixel: HealpixPixel) -> Partition:
-        suffix = self.catalog.catalog_info.npix_suffix
-        path = pixel_catalog_file(self.root, pixel, npix_suffix=suffix)
-        return Partition(
-            order=int(pixel.order),
-            pixel=int(pixel.pixel),
-            files=tuple(_files(path, is_folder=suffix == "/")),
-            protocol=path.protocol,
-            options=json.dumps(dict(path.storage_options), default=str, sort_keys=True),
+    def partitions_of(self, pixels: Iterable[tuple[int, int]]) -> tuple[Partition, ...]:
+        """The partitions of these (order, pixel), in that order, whether or not the catalogue lists them.
+
+        Files are looked up a folder at a time where there is more than a handful in it, else one by one.
+        """
+        keys = list(pixels)
+        groups: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        for order, pixel in keys:
+            groups.setdefault((order, pixel // PER_FOLDER), []).append((order, pixel))
+        self.root.fs.invalidate_cache()  # an object store's listing may be remembered from before
+        found: dict[tuple[int, int], tuple[File, ...]] = {}
+        alone: list[tuple[int, int]] = []
+        for group in groups.values():
+            if len(group) <= FEW or self.root.protocol in ("http", "https"):
+                alone += group
+            else:
+                found |= self._listed(group)
+        if alone:
+            with ThreadPoolExecutor(max_workers=16) as pool:
+                found |= zip(alone, pool.map(self._looked_up, alone), strict=True)
+        protocol, options = self.root.protocol, self._options()
+        return tuple(Partition(*key, found[key], protocol, options) for key in keys)
+
+    def _options(self) -> str:
+        return json.dumps(dict(self.root.storage_options), default=str, sort_keys=True)
+
+    def _path(self, key: tuple[int, int]) -> UPath:
+        return pixel_catalog_file(
+            self.root, HealpixPixel(*key), npix_suffix=self.catalog.catalog_info.npix_suffix
         )
+
+    def _looked_up(self, key: tuple[int, int]) -> tuple[File, ...]:
+        return tuple(files_at(self._path(key), is_folder=self.catalog.catalog_info.npix_suffix == "/"))
+
+    def _listed(self, group: Sequence[tuple[int, int]]) -> dict[tuple[int, int], tuple[File, ...]]:
+        """The files of partitions that share a folder `Norder=…/Dir=…`."""
+        first = self._path(group[0])
+        inside = files_in(first.fs, str(first.parent.path))
+        suffix = first.name.removeprefix(f"Npix={group[0][1]}")
+        return {key: inside.get(f"Npix={key[1]}{suffix}", ()) for key in group}
 
     def schema(self) -> pa.Schema:
         """The columns: of `_common_metadata`, or where there is none of the first file that can be read."""
@@ -141,7 +165,8 @@ class HatsTable:
             return self.catalog.schema
         last: Exception | None = None
         for pixel in self.catalog.get_healpix_pixels():
-            partition = self._partition(pixel)
+            key = int(pixel.order), int(pixel.pixel)
+            partition = Partition(*key, self._looked_up(key), self.root.protocol, self._options())
             for file in partition.files:
                 try:
                     with partition.open(file) as parquet:
@@ -213,27 +238,3 @@ def _within(catalog: HealpixDataset, region: Region) -> HealpixDataset:
     if isinstance(region, Box):
         return catalog.filter_by_box(region.ra, region.dec)
     return catalog.filter_by_moc(region)
-
-
-def _files(path: UPath, is_folder: bool) -> Iterator[File]:
-    """The Parquet file at `path`, or those in the folder of that name; none if there is neither.
-
-    The catalogue says whether it `is_folder`: over HTTP the folder itself would look like a file.
-    """
-    filesystem = path.fs
-    try:
-        info = {"type": "directory"} if is_folder else filesystem.info(path.path)
-        entries = filesystem.ls(path.path, detail=True) if info["type"] == "directory" else [info]
-    except FileNotFoundError:
-        return
-    for entry in sorted(entries, key=lambda entry: str(entry["name"])):
-        if entry["type"] == "file" and (entry is info or str(entry["name"]).endswith(".parquet")):
-            # an HTTP listing has names alone
-            yield _file(entry if entry["size"] is not None else filesystem.info(entry["name"]))
-
-
-def _file(info: Mapping[str, Any]) -> File:
-    stamp = next(
-        (info[key] for key in ("ETag", "etag", "mtime", "LastModified", "created") if info.get(key)), ""
-    )
-    return File(path=str(info["name"]), size=int(info.get("size") or 0), stamp=str(stamp))
