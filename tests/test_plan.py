@@ -1,4 +1,4 @@
-"""`pipeline/plan.py`: what must be computed, and why, without Dask."""
+"""`pipeline/plan.py`: what must be computed, and why, without Dask, files or a clock."""
 
 from __future__ import annotations
 
@@ -9,101 +9,275 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightmill.catalogs.partitions import File, Partition
-from lightmill.catalogs.receipts import Receipt
-from lightmill.pipeline.plan import fingerprint, plan
+from lightmill.pipeline.plan import (
+    DEFAULT_TRIGGERS,
+    POLICIES,
+    TRIGGERS,
+    Done,
+    Identity,
+    State,
+    changes,
+    fingerprint,
+    plan,
+)
 
-SCIENCE = {"clean": {"min_epochs": 20}, "gate": {"mode": "on"}}
-VERSIONS = {"algorithm": 1, "schema": 1}
+NOW = Identity(
+    release="/r",
+    recipe={"name": "x", "operational": {"workers": 2}},
+    science={"clean": {"min_epochs": 20}, "gate": {"mode": "on"}},
+    models={"bundle": "digest"},
+    versions={"algorithm": 1, "schema": 1},
+    code="1.0",
+    environment={"numpy": "2.0"},
+)
+CHANGED = {
+    "model": replace(NOW, models={"bundle": "older"}),
+    "recipe": replace(NOW, science={"clean": {"min_epochs": 10}, "gate": {"mode": "on"}}),
+    "algorithm": replace(NOW, versions={"algorithm": 0, "schema": 1}),
+    "code": replace(NOW, code="0.9"),
+    "environment": replace(NOW, environment={"numpy": "1.0"}),
+}
 
 
-def partition(pixel: int, stamp: str = "1") -> Partition:
-    return Partition(3, pixel, (File(f"/r/Npix={pixel}.parquet", 100, stamp),), "", "{}")
+def partition(pixel: int, stamp: str = "1", order: int = 3) -> Partition:
+    return Partition(order, pixel, (File(f"/r/Npix={pixel}.parquet", 100, stamp),), "", "{}")
 
 
-def receipt(pixel: int, print_: str) -> Receipt:
-    return Receipt(3, pixel, print_, 10, 10, {}, 100, 1.0)
+def done(part: Partition, identity: Identity = NOW, run: str = "run") -> Done:
+    return Done(run, fingerprint(part, identity), part.identity())
 
 
-def pixels(parts) -> list[int]:
-    return [task.partition.pixel for task in parts]
+ONE = partition(1)
+ALONE = ((3, 1),)
 
 
-def test_new_changed_and_current():
-    wanted = [(partition(pixel), f"print{pixel}") for pixel in range(4)]
-    done = {(3, 1): receipt(1, "print1"), (3, 2): receipt(2, "another")}
-    found = plan(wanted, done, [(3, pixel) for pixel in range(4)])
-    assert [(task.partition.pixel, task.reason) for task in found.tasks] == [
-        (0, "new"),
-        (2, "changed"),
-        (3, "new"),
+def reasons(made) -> list[str]:
+    return [task.reason for task in made.tasks]
+
+
+def test_new_and_current():
+    made = plan(NOW, [ONE, partition(2)], [(3, 1), (3, 2)], State({"run": NOW}, {(3, 1): (done(ONE),)}))
+    assert [(task.key, task.reason) for task in made.tasks] == [((3, 2), "new")]
+    assert made.tasks[0].fingerprint == fingerprint(partition(2), NOW)
+    assert [(unit.key, unit.run_id, unit.fingerprint) for unit in made.current] == [
+        ((3, 1), "run", fingerprint(ONE, NOW))
     ]
-    assert [task.fingerprint for task in found.tasks] == ["print0", "print2", "print3"]
-    assert found.current == (done[3, 1],)
-    assert found.orphans == ()
+    assert made.left == made.quarantined == made.orphans == ()
 
 
-def test_partitions_that_were_not_asked_for_are_left_alone():
-    done = {(3, 1): receipt(1, "print1"), (3, 2): receipt(2, "print2")}
-    found = plan([(partition(1), "print1")], done, [(3, 1), (3, 2)])
-    assert found.tasks == found.orphans == ()
-    assert [one.pixel for one in found.current] == [1]
+def test_a_changed_input():
+    state = State({"run": NOW}, {(3, 1): (done(partition(1, "before")),)})
+    assert reasons(plan(NOW, [ONE], ALONE, state)) == ["input changed"]
 
 
-def test_partitions_that_the_release_no_longer_has():
-    done = {(3, 7): receipt(7, "x"), (2, 1): replace(receipt(1, "x"), order=2), (3, 1): receipt(1, "print1")}
-    found = plan([(partition(1), "print1")], done, [(3, 1)])
-    assert found.orphans == ((2, 1), (3, 7))
+@pytest.mark.parametrize("kind", CHANGED)
+@pytest.mark.parametrize("triggers", [DEFAULT_TRIGGERS, TRIGGERS, ()])
+def test_each_trigger(kind, triggers):
+    before = CHANGED[kind]
+    assert changes(before, NOW) == (kind,)
+    state = State({"run": before}, {(3, 1): (done(ONE, before),)})
+    made = plan(NOW, [ONE], ALONE, state, triggers=triggers)
+    if kind in triggers:
+        assert reasons(made) == [f"{kind} changed"]
+        assert not made.current
+    else:
+        assert not made.tasks
+        assert made.current[0].fingerprint == fingerprint(ONE, before)
+
+
+def test_an_input_that_is_no_trigger():
+    state = State({"run": NOW}, {(3, 1): (done(partition(1, "before")),)})
+    assert not plan(NOW, [ONE], ALONE, state, triggers=["model"]).tasks
+
+
+def test_all_that_has_changed_is_named():
+    before = replace(NOW, models={"bundle": "older"}, versions={"algorithm": 0, "schema": 1})
+    state = State({"run": before}, {(3, 1): (done(partition(1, "before"), before),)})
+    assert reasons(plan(NOW, [ONE], ALONE, state)) == ["input, model, algorithm changed"]
+
+
+def test_operational_fields_and_paths_are_no_reason():
+    before = replace(NOW, recipe={"name": "y", "operational": {"workers": 9}}, release="/elsewhere")
+    state = State({"run": before}, {(3, 1): (done(ONE, before),)})
+    assert not plan(NOW, [ONE], ALONE, state, triggers=TRIGGERS).tasks
+
+
+def test_any_run_with_the_wanted_fingerprint_is_current():
+    """Going back to an earlier bundle computes nothing."""
+    older = CHANGED["model"]
+    state = State({"b": older, "a": NOW}, {(3, 1): (done(ONE, older, "b"), done(ONE, NOW, "a"))})
+    made = plan(NOW, [ONE], ALONE, state)
+    assert [unit.run_id for unit in made.current] == ["a"]
+
+
+def test_the_newest_run_tells_what_has_changed():
+    state = State(
+        {"b": CHANGED["model"], "a": CHANGED["recipe"]},
+        {(3, 1): (done(ONE, CHANGED["model"], "b"), done(ONE, CHANGED["recipe"], "a"))},
+    )
+    assert reasons(plan(NOW, [ONE], ALONE, state)) == ["model changed"]
+
+
+def various() -> tuple[list[Partition], State]:
+    """Partition 0 is new, 1 current, 2 stale, 3 failed, 4 in quarantine."""
+    wanted = [partition(pixel) for pixel in range(5)]
+    state = State(
+        {"run": NOW},
+        {(3, 1): (done(wanted[1]),), (3, 2): (done(partition(2, "before")),)},
+        {(3, pixel): fingerprint(wanted[pixel], NOW) for pixel in (3, 4)},
+        {(3, 4): fingerprint(wanted[4], NOW)},
+    )
+    return wanted, state
+
+
+@pytest.mark.parametrize(
+    ("policy", "todo", "left"),
+    [
+        ("missing", {0: "new"}, [2, 3]),
+        ("failed", {3: "failed"}, [0, 2]),
+        ("stale", {0: "new", 2: "input changed", 3: "failed"}, []),
+        ("all", {0: "new", 1: "all", 2: "input changed", 3: "failed", 4: "failed"}, []),
+    ],
+)
+def test_policies(policy, todo, left):
+    wanted, state = various()
+    made = plan(NOW, wanted, [(3, p) for p in range(5)], state, policy=policy)
+    assert {task.partition.pixel: task.reason for task in made.tasks} == todo
+    assert [pixel for _, pixel in made.left] == left
+    assert made.quarantined == (() if policy == "all" else ((3, 4),))
+    assert [unit.pixel for unit in made.current] == ([] if policy == "all" else [1])
+
+
+def test_what_is_in_quarantine_comes_back_when_it_changes():
+    wanted, state = various()
+    changed = replace(wanted[4], files=(File("/r/Npix=4.parquet", 100, "repaired"),))
+    made = plan(NOW, [changed], [(3, 4)], state)
+    assert reasons(made) == ["new"]
+    assert made.quarantined == ()
+
+
+def test_a_failure_of_another_fingerprint_is_none():
+    state = State({"run": NOW}, failed={(3, 1): "another"})
+    assert reasons(plan(NOW, [ONE], ALONE, state)) == ["new"]
+    assert plan(NOW, [ONE], ALONE, state, policy="failed").left == ALONE
+
+
+def test_orphans_of_a_partition_that_was_split():
+    state = State({"run": NOW}, {(3, 1): (done(ONE),)})
+    parts = [partition(pixel, order=4) for pixel in range(4, 8)]
+    made = plan(NOW, parts, [(4, pixel) for pixel in range(4, 8)], state)
+    assert made.orphans == ((3, 1),)
+    assert reasons(made) == ["new"] * 4
+
+
+def test_partitions_that_were_not_asked_for_are_no_orphans():
+    state = State({"run": NOW}, {(3, 1): (done(ONE),), (3, 2): (done(partition(2)),)})
+    made = plan(NOW, [ONE], [(3, 1), (3, 2)], state)
+    assert made.orphans == made.tasks == ()
+    assert [unit.pixel for unit in made.current] == [1]
+
+
+def test_unknown_words():
+    with pytest.raises(ValueError, match=r"unknown policy 'new'; known are missing"):
+        plan(NOW, [], [], policy="new")
+    with pytest.raises(ValueError, match=r"unknown triggers weather; known are input"):
+        plan(NOW, [], [], triggers=["weather", "input"])
 
 
 def test_nothing_wanted():
-    assert plan([], {}, []) == plan(iter([]), {}, iter([]))
+    assert plan(NOW, [], []) == plan(NOW, iter([]), iter([]))
 
 
-@given(st.lists(st.integers(0, 20), unique=True), st.dictionaries(st.integers(0, 20), st.booleans()))
-def test_every_partition_is_either_to_do_or_done(wanted, done):
-    receipts = {(3, p): receipt(p, f"print{p}" if same else "old") for p, same in done.items()}
-    found = plan([(partition(p), f"print{p}") for p in wanted], receipts, [(3, p) for p in range(21)])
-    assert sorted(pixels(found.tasks) + [one.pixel for one in found.current]) == sorted(wanted)
-    assert {one.pixel for one in found.current} == {p for p in wanted if done.get(p)}
-    # in the order in which they were asked for
-    assert pixels(found.tasks) == [p for p in wanted if not done.get(p)]
+SITUATIONS = st.dictionaries(
+    st.integers(0, 30),
+    st.tuples(
+        st.sampled_from(["none", "current", "input", *CHANGED]),
+        st.booleans(),  # the last run gave it up
+        st.booleans(),  # it is in quarantine
+    ),
+)
 
 
-def test_a_second_plan_after_all_was_done_has_nothing_to_do():
-    wanted = [(partition(p), fingerprint(partition(p), SCIENCE, {"bundle": "d"}, VERSIONS)) for p in range(5)]
-    first = plan(wanted, {}, [])
-    done = {(3, t.partition.pixel): receipt(t.partition.pixel, t.fingerprint) for t in first.tasks}
-    assert plan(wanted, done, done.keys()).tasks == ()
+@given(
+    SITUATIONS,
+    st.sampled_from(POLICIES),
+    st.sets(st.sampled_from(TRIGGERS)),
+    st.lists(st.integers(0, 30), unique=True),
+    st.randoms(),
+)
+def test_every_wanted_partition_is_in_exactly_one_place(situations, policy, triggers, asked, random):
+    runs = {"now": NOW} | CHANGED
+    past: dict[tuple[int, int], tuple[Done, ...]] = {}
+    failed, quarantined = {}, {}
+    for pixel, (kind, gave_up, held) in situations.items():
+        if kind == "current":
+            past[3, pixel] = (done(partition(pixel), run="now"),)
+        elif kind == "input":
+            past[3, pixel] = (done(partition(pixel, "before"), run="now"),)
+        elif kind != "none":
+            past[3, pixel] = (done(partition(pixel), CHANGED[kind], kind),)
+        if gave_up:
+            failed[3, pixel] = fingerprint(partition(pixel), NOW)
+        if held:
+            quarantined[3, pixel] = fingerprint(partition(pixel), NOW)
+    state, everything = State(runs, past, failed, quarantined), [(3, pixel) for pixel in range(20)]
+
+    def planned(pixels):
+        return plan(NOW, map(partition, pixels), everything, state, policy=policy, triggers=triggers)
+
+    made = planned(asked)
+    places = [[t.key for t in made.tasks], [u.key for u in made.current], made.quarantined, made.left]
+    assert sorted(key for place in places for key in place) == sorted((3, pixel) for pixel in asked)
+    for place in places:  # in the order in which they were asked for
+        assert list(place) == [(3, pixel) for pixel in asked if (3, pixel) in set(place)]
+    assert set(made.orphans) == {key for key in past if key[1] >= 20}
+    shuffled = random.sample(asked, len(asked))
+    again = planned(shuffled)
+    assert set(again.current) == set(made.current)
+    assert {(t.key, t.reason) for t in again.tasks} == {(t.key, t.reason) for t in made.tasks}
+    assert set(again.left) == set(made.left)
+    assert made.orphans == again.orphans
 
 
-BASE = fingerprint(partition(1), SCIENCE, {"bundle": "digest"}, VERSIONS)
+@given(st.sets(st.integers(0, 50)))
+def test_a_second_plan_after_all_was_done_has_nothing_to_do(pixels):
+    first = plan(NOW, map(partition, sorted(pixels)), [])
+    past = {t.key: (Done("run", t.fingerprint, t.partition.identity()),) for t in first.tasks}
+    second = plan(NOW, map(partition, sorted(pixels)), past, State({"run": NOW}, past))
+    assert second.tasks == second.orphans == ()
+
+
+BASE = fingerprint(ONE, NOW)
 
 
 def test_the_fingerprint_is_a_sha256_and_stable():
     assert len(BASE) == 64
     assert int(BASE, 16)
-    again = {"gate": {"mode": "on"}, "clean": {"min_epochs": 20}}  # another order of the same fields
-    assert fingerprint(partition(1), again, {"bundle": "digest"}, dict(reversed(VERSIONS.items()))) == BASE
+    again = replace(NOW, science=dict(reversed(NOW.science.items())), versions={"schema": 1, "algorithm": 1})
+    assert fingerprint(ONE, again) == BASE
 
 
 @pytest.mark.parametrize(
-    "changed",
+    ("part", "identity"),
     [
-        (partition(2), SCIENCE, {"bundle": "digest"}, VERSIONS),
-        (partition(1, stamp="2"), SCIENCE, {"bundle": "digest"}, VERSIONS),
-        (replace(partition(1), files=()), SCIENCE, {"bundle": "digest"}, VERSIONS),
-        (replace(partition(1), order=4), SCIENCE, {"bundle": "digest"}, VERSIONS),
-        (partition(1), SCIENCE | {"clean": {"min_epochs": 21}}, {"bundle": "digest"}, VERSIONS),
-        (partition(1), SCIENCE, {"bundle": "other"}, VERSIONS),
-        (partition(1), SCIENCE, {"bundle": "digest", "period_choice": "one"}, VERSIONS),
-        (partition(1), SCIENCE, {"bundle": "digest"}, VERSIONS | {"algorithm": 2}),
-        (partition(1), SCIENCE, {"bundle": "digest"}, VERSIONS | {"schema": 2}),
+        (partition(2), NOW),
+        (partition(1, "2"), NOW),
+        (replace(ONE, files=()), NOW),
+        (replace(ONE, order=4), NOW),
+        (ONE, replace(NOW, models={"bundle": "digest", "period_choice": "one"})),
+        (ONE, replace(NOW, versions={"algorithm": 1, "schema": 2})),
+        *((ONE, CHANGED[kind]) for kind in ("model", "recipe", "algorithm")),
     ],
 )
-def test_whatever_decides_the_rows_changes_the_fingerprint(changed):
-    assert fingerprint(*changed) != BASE
+def test_whatever_decides_the_rows_changes_the_fingerprint(part, identity):
+    assert fingerprint(part, identity) != BASE
 
 
-def test_where_the_release_lies_does_not():
-    moved = replace(partition(1), files=(File("bucket/elsewhere/Npix=1.parquet", 100, "1"),), protocol="s3")
-    assert fingerprint(moved, SCIENCE, {"bundle": "digest"}, VERSIONS) == BASE
+@pytest.mark.parametrize("kind", ["code", "environment"])
+def test_what_does_not_decide_them_is_in_none(kind):
+    assert fingerprint(ONE, CHANGED[kind]) == BASE
+
+
+def test_where_the_release_lies_does_not_matter():
+    moved = replace(ONE, files=(File("bucket/elsewhere/Npix=1.parquet", 100, "1"),), protocol="s3")
+    assert fingerprint(moved, replace(NOW, release="s3://bucket")) == BASE
