@@ -1,4 +1,4 @@
-# install, demo, test, lint, bench, accuracy: each does all the set-up that it needs.
+# install, demo, test, lint, bench, torture, accuracy: each does all the set-up that it needs.
 PYTHON ?= python3
 PIP := -m pip --quiet --disable-pip-version-check
 BIN := .venv/bin
@@ -6,7 +6,7 @@ TEST := build/test-venv/bin
 # Numba's compiled kernels: in a folder of their own, so that none stays behind an uninstalled package
 export NUMBA_CACHE_DIR ?= $(CURDIR)/build/numba-cache
 
-.PHONY: install demo test lint bench accuracy wheel clean
+.PHONY: install demo test lint bench torture accuracy wheel clean
 
 install: .venv/installed
 
@@ -41,6 +41,10 @@ lint: wheel
 bench:
 	@$(MAKE) --no-print-directory wheel >&2
 	@$(TEST)/python tests/bench/table.py --format $(or $(FORMAT),markdown) $(PYTEST_ARGS)
+
+# Three hundred processes killed while a release is classified; KILLS=20 for fewer.
+torture: wheel
+	$(TEST)/python tests/torture.py --kills $(or $(KILLS),300)
 
 wheel: build/test-venv/installed
 	rm -rf build/wheel build/lib build/bdist.*

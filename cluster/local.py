@@ -45,14 +45,20 @@ def available_cores() -> int:
 
 
 @contextmanager
-def local_cluster(workers: int) -> Iterator[Client]:
-    """A client of a cluster of `workers` processes, which end with the context."""
+def local_cluster(workers: int, memory: int | None = None) -> Iterator[Client]:
+    """A client of a cluster of `workers` processes, which end with the context.
+
+    Parameters
+    ----------
+    memory : of each worker [bytes]; None: its share of this machine's
+    """
     environment = dask.config.get("distributed.nanny.pre-spawn-environ", {}) | ENVIRONMENT
     with (
         dask.config.set({**CONFIG, "distributed.nanny.pre-spawn-environ": environment}),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
+            memory_limit=memory if memory is not None else "auto",
             processes=True,
             host="127.0.0.1",
             # any free port: None means 8787, and a warning where another run on this host has it

@@ -6,7 +6,7 @@ import os
 import resource
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.metadata import version
@@ -19,7 +19,7 @@ from hats.pixel_math.spatial_index import SPATIAL_INDEX_COLUMN, SPATIAL_INDEX_OR
 
 from lightmill.catalogs.lightcurves import Layout, LightCurves
 from lightmill.catalogs.partitions import Partition
-from lightmill.catalogs.receipts import Receipt, write_receipt
+from lightmill.catalogs.receipts import Receipt, read_records, receipt_path, write_receipt
 from lightmill.catalogs.release import read_batches
 from lightmill.catalogs.rows import (
     FLAGS,
@@ -31,12 +31,14 @@ from lightmill.catalogs.rows import (
     rows_table,
 )
 from lightmill.catalogs.runfolder import RunFolder
+from lightmill.cluster.watchdog import watched
 from lightmill.models.folder import BundleError
 from lightmill.pipeline import clean as cleaning
 from lightmill.pipeline.answer import Answers, answer
 from lightmill.pipeline.asking import asking_of
 from lightmill.pipeline.candidates import COLUMNS, ordered, table
 from lightmill.pipeline.choose import KEPT, Chosen, Finder
+from lightmill.pipeline.failures import Fault, fault_of, reading
 from lightmill.pipeline.features import index_of, statistics
 from lightmill.pipeline.period import search
 from lightmill.pipeline.recipe import ClassesTable, Recipe
@@ -47,7 +49,17 @@ if TYPE_CHECKING:
     from lightmill.models.bundle import Bundle
     from lightmill.models.choice import Choice
 
-__all__ = ["ALGORITHM_VERSION", "Model", "Unit", "classify_batch", "classify_unit", "prepare", "warm_up"]
+__all__ = [
+    "ALGORITHM_VERSION",
+    "Model",
+    "Unit",
+    "attempt_unit",
+    "classify_batch",
+    "classify_unit",
+    "prepare",
+    "software",
+    "warm_up",
+]
 
 ALGORITHM_VERSION = 3  #: raised by hand whenever the same input and bundle give other rows
 
@@ -69,27 +81,51 @@ class Unit:
     recipe: Recipe
     bundle: Model
     fingerprint: str
-    run_id: str
     folder: RunFolder  #: where it all goes
     choice: Model | None = None  #: of periods; None: none is searched
+    attempt: int = 1  #: which try this is
+    batch_epochs: int = 0  #: epochs in memory at a time; 0: what the recipe says
+    timeout: float = 0.0  #: wall time after which the try is given up [s]; 0: never
 
     def __str__(self) -> str:
         return str(self.partition)
 
+    @property
+    def key(self) -> tuple[int, int]:
+        """(order, pixel)"""
+        return self.partition.order, self.partition.pixel
+
+
+def attempt_unit(unit: Unit) -> Receipt | Fault:
+    """Classify a unit; an error comes back as a `Fault`, of which the driver makes what its policies say.
+
+    What takes too long or too much memory ends this worker, and leaves a mark that says so (`watchdog`).
+    """
+    with watched(unit.folder.mark(*unit.key, unit.attempt), unit.timeout):
+        try:
+            return classify_unit(unit)
+        except Exception as error:  # whatever it is, it must not cost the driver more than this unit
+            return fault_of(error)
+
 
 def classify_unit(unit: Unit) -> Receipt:
     """Classify one partition and commit its rows, the list of what was rejected, and last its receipt."""
-    start, stage = time.perf_counter(), Stages()
+    start, started, stage = time.perf_counter(), datetime.now(UTC), Stages()
+    earlier = _earlier(unit)
+    if earlier is not None:  # another try at the unit was quicker
+        return earlier
     bundle, finder = prepare(unit)
     tables: list[pa.Table] = []
     rejected: list[pa.Table] = []
     rows_in = epochs = 0
-    batches = read_batches(unit.partition, unit.layout, unit.recipe.operational.batch_epochs)
-    for batch in stage.over("read", batches):
+    batches = read_batches(
+        unit.partition, unit.layout, unit.batch_epochs or unit.recipe.operational.batch_epochs
+    )
+    for batch in stage.over("read", reading(batches)):
         rows_in += len(batch)
         epochs += batch.n_epochs
         rows, refused = classify_batch(
-            batch, unit.recipe, bundle, unit.partition, unit.run_id, finder=finder, stage=stage
+            batch, unit.recipe, bundle, unit.partition, unit.folder.run_id, finder=finder, stage=stage
         )
         tables.append(rows)
         rejected.append(refused)
@@ -101,27 +137,56 @@ def classify_unit(unit: Unit) -> Receipt:
                 f"{unit}: {rows_in} light curves read, {len(accepted)} classified + {len(refused)} rejected: "
                 "rows were lost; nothing was committed"
             )
-        key, scratch = (unit.partition.order, unit.partition.pixel), unit.folder.scratch
-        _commit_or_remove(refused, unit.folder.rejected(*key), scratch)
-        size = _commit_or_remove(accepted, unit.folder.rows(*key), scratch)
-    receipt = Receipt(
-        order=unit.partition.order,
-        pixel=unit.partition.pixel,
-        fingerprint=unit.fingerprint,
-        rows_in=rows_in,
-        classified=len(accepted),
-        rejected=_tally(refused),
-        bytes=size,
+        receipt = Receipt(
+            order=unit.partition.order,
+            pixel=unit.partition.pixel,
+            fingerprint=unit.fingerprint,
+            rows_in=rows_in,
+            classified=len(accepted),
+            rejected=_tally(refused),
+            bytes=0,
+            seconds=0.0,
+            epochs=epochs,
+            host=socket.gethostname(),
+            versions=dict(software()),
+            run_id=unit.folder.run_id,
+            input=unit.partition.identity(),
+            input_bytes=unit.partition.bytes,
+            attempt=unit.attempt,
+            started=started.isoformat(timespec="milliseconds"),
+        )
+        receipt = _commit(unit, accepted, refused, receipt)
+    receipt = replace(
+        receipt,
         seconds=time.perf_counter() - start,
         stages=stage.seconds,
-        epochs=epochs,
         peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        host=socket.gethostname(),
-        versions={name: version(name) for name in ("lightmill", "numpy", "pyarrow", "numba")},
-        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
     )
-    write_receipt(unit.folder.receipts, receipt)
-    return receipt
+    if write_receipt(unit.folder.receipts, receipt):
+        return receipt
+    return _earlier(unit) or receipt
+
+
+def _commit(unit: Unit, accepted: pa.Table, refused: pa.Table, receipt: Receipt) -> Receipt:
+    """Write both tables under their final names, unless another try at the unit was quicker; size and digest."""
+    earlier = _earlier(unit)
+    if earlier is not None:  # a late duplicate: what is proven is not touched
+        return replace(receipt, bytes=earlier.bytes, sha256=earlier.sha256)
+    _commit_or_remove(refused, unit.folder.rejected(*unit.key), unit.folder.scratch)
+    size, digest = _commit_or_remove(accepted, unit.folder.rows(*unit.key), unit.folder.scratch)
+    return replace(receipt, bytes=size, sha256=digest)
+
+
+def _earlier(unit: Unit) -> Receipt | None:
+    """The receipt of another try at the unit, if there is one."""
+    return next(read_records(Receipt, [receipt_path(unit.folder.receipts, *unit.key)]), None)
+
+
+@lru_cache(maxsize=1)
+def software() -> tuple[tuple[str, str], ...]:
+    """Names and versions of what rows are made with."""
+    return tuple((name, version(name)) for name in ("lightmill", "numpy", "pyarrow", "numba"))
 
 
 def classify_batch(
@@ -328,11 +393,11 @@ def _sorted(tables: list[pa.Table], schema: pa.Schema) -> pa.Table:
     return whole.combine_chunks().sort_by([(SPATIAL_INDEX_COLUMN, "ascending"), ("objectid", "ascending")])
 
 
-def _commit_or_remove(table: pa.Table, path: Path, scratch: Path) -> int:
-    """Commit a table; of an empty one no file is kept, nor an older one of the same partition. Bytes written."""
+def _commit_or_remove(table: pa.Table, path: Path, scratch: Path) -> tuple[int, str]:
+    """Commit a table; of an empty one no file is kept, nor an older one of the same partition. Bytes and sha256."""
     if len(table) == 0:
         path.unlink(missing_ok=True)
-        return 0
+        return 0, ""
     return commit(table, path, scratch)
 
 

@@ -52,13 +52,35 @@ class RunProgress:
             "curves": 0,
         }
         why = ", ".join(f"{n} {reason}" for reason, n in facts["reasons"].items())
-        done = facts["partitions"] - facts["todo"]
+        done = facts["partitions"] - facts["todo"] - facts["quarantined"]
+        kept_out = f", {facts['quarantined']} in quarantine" if facts["quarantined"] else ""
         self.console.print(
-            f"{facts['partitions']} partitions: {done} done before, {facts['todo']} to do{f' ({why})' if why else ''}"
+            f"{facts['partitions']} partitions: {done} done before{kept_out}, {facts['todo']} to do"
+            + (f" ({why})" if why else "")
+        )
+
+    def _resuming(self, facts: dict[str, Any]) -> None:
+        if facts["todo"] != self._facts["todo"]:
+            self.console.print(f"{self._facts['todo'] - facts['todo']} of these are done already in this run")
+        self._facts |= {"todo": facts["todo"], "bytes": facts["bytes"]}
+
+    def _waiting(self, facts: dict[str, Any]) -> None:
+        self.console.print(
+            f"{facts['holder']} holds this run: watching for {facts['seconds']:.0f} s whether it lives …",
+            markup=False,
+        )
+
+    def _warning(self, facts: dict[str, Any]) -> None:
+        self.console.print(facts["text"], style="yellow", markup=False, soft_wrap=True)
+
+    def _stopping(self, facts: dict[str, Any]) -> None:
+        self.console.print(
+            f"{facts['signal']}: what is under way is finished first; once more stops at once", markup=False
         )
 
     def _starting(self, facts: dict[str, Any]) -> None:
-        self.console.print(f"starting {facts['workers']} workers …")
+        where = f" at {facts['scheduler']}" if facts["scheduler"] else ""
+        self.console.print(f"starting {facts['workers']} workers{where} …")
 
     def _started(self, facts: dict[str, Any]) -> None:
         self._facts |= {"start": time.monotonic(), "logged": time.monotonic()}
@@ -78,12 +100,14 @@ class RunProgress:
     def _failed(self, facts: dict[str, Any]) -> None:
         failure = facts["failure"]
         self.console.print(
-            str(failure),
-            style="red",
+            f"Norder={failure.order}/Npix={failure.pixel}, try {failure.attempt}: {failure.error_class}: "
+            f"{failure.error} → {failure.decision}",
+            style="red" if facts["final"] else "yellow",
             markup=False,
             soft_wrap=True,
         )
-        self._advance(facts["bytes"])
+        if facts["final"]:
+            self._advance(facts["bytes"])
 
     def _publishing(self, facts: dict[str, Any]) -> None:
         self.close()

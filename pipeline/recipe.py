@@ -147,6 +147,7 @@ class OperationalTable(_Table):
 
     batch_epochs: int = Field(default=2_000_000, ge=1)  #: epochs in memory at a time, per worker
     workers: int = Field(default=0, ge=0)  #: worker processes; 0: one a core
+    timeout: float = Field(default=0.0, ge=0)  #: for one partition [s]; 0: twenty times what the plan expects
     engine: Literal["keras", "openvino"] = "keras"  #: that applies networks
 
 

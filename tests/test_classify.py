@@ -18,7 +18,7 @@ from hats.pixel_math.spatial_index import compute_spatial_index
 from lightmill.catalogs import rows as rows_module
 from lightmill.catalogs.lightcurves import LightCurves
 from lightmill.catalogs.partitions import Partition
-from lightmill.catalogs.receipts import read_receipts
+from lightmill.catalogs.receipts import receipt_path
 from lightmill.catalogs.release import open_release, read_batches
 from lightmill.catalogs.rows import FLAGS, UNCLASSIFIED, RowsError, rejected_schema, row_schema
 from lightmill.catalogs.runfolder import RunFolder
@@ -52,6 +52,9 @@ class FakeBundle:
     @property
     def priors(self) -> np.ndarray:
         return np.array([0.5, 0.3, 0.2])
+
+    def thresholds(self, epochs: np.ndarray) -> np.ndarray:
+        return np.full(len(epochs), self.threshold)
 
     def gate(self, statistics: np.ndarray) -> np.ndarray:
         assert self.has_gate
@@ -129,8 +132,8 @@ def unit(release, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "prepare", lambda unit: (BUNDLE, None))
 
     def make(partition, used: Recipe = RECIPE, out: str = "out") -> Unit:
-        folder = RunFolder(tmp_path / out)
-        return Unit(partition, release.layout, used, FAKE, "f" * 64, "run-1", folder)
+        folder = RunFolder(tmp_path / out / "runs" / "run-1")
+        return Unit(partition, release.layout, used, FAKE, "f" * 64, folder)
 
     return make
 
@@ -381,9 +384,13 @@ def test_rows_at_the_border_are_moved_into_their_partition(tmp_path, make_stars,
     ra, dec = at_border(ORDER)
     stars = make_stars(ra=ra, dec=dec)
     inside = write_hats(tmp_path / "release", stars, order=ORDER, positions=pa.float32())
-    release, folder, moved = open_release(str(tmp_path / "release")), RunFolder(tmp_path / "out"), 0
+    release, folder, moved = (
+        open_release(str(tmp_path / "release")),
+        RunFolder(tmp_path / "out" / "runs" / "run-1"),
+        0,
+    )
     for partition in release.table.partitions():
-        unit = Unit(partition, release.layout, RECIPE, FAKE, "f", "run-1", folder)
+        unit = Unit(partition, release.layout, RECIPE, FAKE, "f", folder)
         assert classify_unit(unit).classified == len(inside[partition.pixel])
         rows, _ = written(folder, partition)
         index, flags = rows["_healpix_29"].to_numpy(), rows["flags"].to_numpy()
@@ -420,9 +427,9 @@ def test_a_unit_is_committed_with_its_receipt(release, unit, messy):
         total += receipt.rows_in
         json.dumps(receipt.rejected)
     assert total == len(messy)
-    assert len(list(read_receipts(one.folder.receipts))) == len(release.table.partitions())
+    assert len(one.folder.read_receipts()) == len(release.table.partitions())
     assert len(one.folder.done()) == len(release.table.partitions())
-    assert sum(r.epochs for r in read_receipts(one.folder.receipts)) == sum(map(len, messy.t))
+    assert sum(r.epochs for r in one.folder.read_receipts()) == sum(map(len, messy.t))
     assert list(one.folder.scratch.iterdir()) == []
 
 
@@ -447,12 +454,26 @@ def test_twice_gives_the_same_rows(release, unit):
     assert one.folder.rows(*key).read_bytes() == two.folder.rows(*key).read_bytes()
 
 
+def test_a_late_duplicate_loses(release, unit):
+    """Another try was quicker: what is proven is not touched, and its receipt is the one that counts."""
+    one = unit(release.table.partitions()[0])
+    first = classify_unit(one)
+    path, before = one.folder.rows(*first.key), one.folder.rows(*first.key).stat()
+    assert classify_unit(replace(one, attempt=2)) == first
+    rows, refused = written(one.folder, one.partition)
+    again = module._commit(replace(one, attempt=3), rows.slice(0, 1), refused, replace(first, attempt=3))
+    assert (again.bytes, again.sha256) == (first.bytes, first.sha256)
+    assert path.stat() == before
+    assert one.folder.read_receipts() == [first]
+
+
 def test_a_partition_where_all_are_too_short(release, unit):
     """No file of rows, nor one that was there before; a receipt all the same."""
     partition = release.table.partitions()[0]
-    classify_unit(unit(partition))
-    receipt = classify_unit(unit(partition, recipe(clean={"min_epochs": 1000})))
+    first = classify_unit(unit(partition))
     folder = unit(partition).folder
+    receipt_path(folder.receipts, *first.key).unlink()
+    receipt = classify_unit(unit(partition, recipe(clean={"min_epochs": 1000})))
     assert (receipt.classified, receipt.bytes) == (0, 0)
     assert not folder.rows(*receipt.key).exists()
     assert sum(receipt.rejected.values()) == receipt.rows_in
@@ -474,7 +495,7 @@ def test_nothing_is_committed_of_a_bundle_that_does_not_add_up(release, unit, mo
     with pytest.raises(RowsError, match="the bundle is at fault"):
         classify_unit(one)
     assert not list(one.folder.objects.rglob("*.parquet"))
-    assert list(read_receipts(one.folder.receipts)) == []
+    assert one.folder.read_receipts() == []
     assert list(one.folder.scratch.iterdir()) == []
 
 
@@ -488,7 +509,7 @@ def test_a_light_curve_that_gets_lost_stops_the_commit(release, unit, monkeypatc
     one = unit(release.table.partitions()[0])
     with pytest.raises(RuntimeError, match="rows were lost; nothing was committed"):
         classify_unit(one)
-    assert not one.folder.out.exists()
+    assert not one.folder.root.exists()
 
 
 @pytest.mark.parametrize("file", ["rows", "rejected"])
@@ -558,8 +579,8 @@ def test_with_periods_and_every_expert(release, tmp_path, tiny_ztf):
     manifest = read_manifest(tiny_ztf.model.bundle)
     model = Model(tiny_ztf.model.bundle, manifest.digest)
     choice = Model("period-choice", choices.read_manifest("period-choice").digest)
-    folder, partition = RunFolder(tmp_path / "out"), whole(release)[0]
-    unit = Unit(partition, release.layout, tiny_ztf, model, "f" * 64, "run-1", folder, choice)
+    folder, partition = RunFolder(tmp_path / "out" / "runs" / "run-1"), whole(release)[0]
+    unit = Unit(partition, release.layout, tiny_ztf, model, "f" * 64, folder, choice)
     receipt = classify_unit(unit)
     assert set(receipt.stages) >= {"period", "images", "fold", "features", "experts"}
     rows = pq.read_table(folder.rows(*receipt.key), partitioning=None).to_pylist()
@@ -579,8 +600,8 @@ def test_with_periods_and_every_expert(release, tmp_path, tiny_ztf):
             "classes": tiny_ztf.classes.model_copy(update={"experts": ("dmdt",)}),
         }
     )
-    other = RunFolder(tmp_path / "fast")
-    receipt = classify_unit(Unit(partition, release.layout, fast, model, "f" * 64, "run-1", other))
+    other = RunFolder(tmp_path / "fast" / "runs" / "run-1")
+    receipt = classify_unit(Unit(partition, release.layout, fast, model, "f" * 64, other))
     assert not {"period", "fold", "features"} & set(receipt.stages)
     found = pq.read_table(other.rows(*receipt.key), partitioning=None).to_pylist()
     assert [row["objectid"] for row in found] == [row["objectid"] for row in rows]

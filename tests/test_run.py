@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -20,7 +19,7 @@ from hats.io.validation import is_valid_catalog
 
 from lightmill.catalogs.partitions import Cone
 from lightmill.catalogs.rows import FLAGS, UNCLASSIFIED
-from lightmill.catalogs.runfolder import NotAnOutput, RunFolder
+from lightmill.catalogs.runfolder import CatalogueFolder, NotAnOutput, RunFolder
 from lightmill.models.bundle import BundleError
 from lightmill.pipeline.recipe import Recipe, load_recipe
 from lightmill.pipeline.run import RunError, Summary, run
@@ -29,19 +28,31 @@ from lightmill.pipeline.simulate import simulate
 pytestmark = pytest.mark.slow
 
 
+def current(out: Path) -> Path:
+    """The folder of the version that is current."""
+    lines = (out / "collection.properties").read_text().splitlines()
+    (table,) = [line.partition("=")[2] for line in lines if line.startswith("hats_primary_table_url=")]
+    return (out / table).parent
+
+
 def rows_of(out: Path) -> pa.Table:
     """All rows of a catalogue, in the order of their files."""
-    files = sorted(RunFolder(out).objects.glob("dataset/Norder=*/Dir=*/Npix=*.parquet"))
+    files = sorted(current(out).glob("objects/dataset/Norder=*/Dir=*/Npix=*.parquet"))
     return pa.concat_tables(pq.ParquetFile(file).read() for file in files)
 
 
 def rejected_of(out: Path) -> pa.Table:
-    files = sorted((out / "run" / "rejected").rglob("*.parquet"))
+    files = sorted((current(out) / "rejected").rglob("*.parquet"))
     return pa.concat_tables(pq.ParquetFile(file).read() for file in files)
 
 
 def stamps(out: Path) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in out.glob("objects/dataset/*/*/*.parquet")}
+    """When each file of rows of each run was written."""
+    return {path: path.stat().st_mtime_ns for path in out.glob("runs/*/objects/dataset/*/*/*.parquet")}
+
+
+def newest(out: Path) -> RunFolder:
+    return CatalogueFolder(out).runs()[0]
 
 
 def with_science(recipe: Recipe, **clean: Any) -> Recipe:
@@ -121,9 +132,10 @@ class TestGoodRelease:
         star = frame.iloc[0]
         cone = catalog.cone_search(star.ra, star.dec, 10).compute()
         assert star.objectid in cone.objectid.tolist()
-        with pytest.warns(RuntimeWarning, match="margin"):
-            matched = catalog.crossmatch(catalog, n_neighbors=1, radius_arcsec=0.1, suffix_method="all_columns",
-                                         suffixes=("_a", "_b")).compute()  # fmt: skip
+        found = catalog.id_search(values={"objectid": int(star.objectid)}).compute()
+        assert found.objectid.tolist() == [star.objectid]
+        matched = catalog.crossmatch(catalog, n_neighbors=1, radius_arcsec=0.1, suffix_method="all_columns",
+                                     suffixes=("_a", "_b")).compute()  # fmt: skip
         assert len(matched) == summary.classified
         catalog.cone_search(star.ra, star.dec, 36_000).write_catalog(tmp_path / "part", catalog_name="part")
         assert len(lsdb.open_catalog(tmp_path / "part").compute()) >= 1
@@ -142,35 +154,45 @@ class TestGoodRelease:
         assert "starting" not in [event for event, _ in events]  # not even workers were started
 
         # operational settings may change between two invocations; one output is lost, one was never proven
+        folder = newest(out)
+        for path in (folder.index, folder.end):
+            path.unlink()
         before = stamps(out)
         lost, unproven = sorted(before)[0], sorted(before)[-1]
         lost.unlink()
-        receipt = RunFolder(out).receipts / unproven.relative_to(out / "objects" / "dataset").with_suffix(
-            ".json"
-        )
-        receipt.unlink()
+        below = unproven.relative_to(folder.objects / "dataset").with_suffix(".json")
+        (folder.receipts / below).unlink()
         faster = recipe.model_copy(
             update={"operational": recipe.operational.model_copy(update={"batch_epochs": 5000})}
         )
         third = run(str(simulated), faster, out, workers=1)
         assert third.computed == 2
+        assert third.run_id == finished[1].run_id  # it went on with the run that has no end
         after = stamps(out)
         assert {path for path in before if before[path] != after[path]} == {lost, unproven}
-        # smaller batches gave the same rows
-        original = rows_of(finished[0]).drop_columns(["run_id"])
-        assert rows_of(out).drop_columns(["run_id"]).equals(original)
+        # smaller batches gave the same rows, and the same bytes
+        assert {path.name: path.read_bytes() for path in after} == {
+            path.name: path.read_bytes() for path in stamps(finished[0])
+        }
 
-    def test_refuses_another_recipe_release_or_bundle(
+    def test_another_recipe_computes_everything_anew(
         self, finished: tuple[Path, Summary], simulated: Path, recipe: Recipe, tmp_path: Path
     ) -> None:
-        out, _ = finished
+        """In a run of its own; what was there stays as it is, and nothing is mixed."""
+        out = tmp_path / "catalogue"
+        shutil.copytree(finished[0], out)
         before = stamps(out)
-        with pytest.raises(NotAnOutput, match=r"science\.clean\.min_epochs 20, now it is 30"):
-            run(str(simulated), with_science(recipe, min_epochs=30), out)
-        shutil.copytree(simulated, tmp_path / "other")
-        with pytest.raises(NotAnOutput, match=r"release .* now it is .*other"):
-            run(str(tmp_path / "other"), recipe, out)
-        assert stamps(out) == before
+        summary = run(str(simulated), with_science(recipe, min_epochs=30), out, workers=2)
+        assert summary.computed == summary.partitions == finished[1].partitions
+        assert summary.run_id != finished[1].run_id
+        assert before.items() < stamps(out).items()
+        rows = rows_of(out)
+        assert set(rows.column("run_id").to_pylist()) == {summary.run_id}
+        assert rows.column("n_good").to_numpy().min() >= 30
+        # back to the first recipe: nothing has to be computed again
+        again = run(str(simulated), recipe, out, workers=2)
+        assert again.computed == 0
+        assert set(rows_of(out).column("run_id").to_pylist()) == {finished[1].run_id}
 
 
 class TestRefusals:
@@ -277,7 +299,10 @@ def test_bad_partitions_cost_nobody_else(
     assert set(failed) == {pixels["truncated"], pixels["foreign"]}
     assert "objdec" in failed[pixels["foreign"]]
     assert "[layout]" in failed[pixels["foreign"]]
-    assert json.loads((out / "run" / "failures.json").read_text())[0]["error"]
+    assert {f.pixel: f.error_class for f in newest(out).failures()} == {
+        pixels["truncated"]: "INPUT_CORRUPT", pixels["foreign"]: "SCHEMA",
+    }  # fmt: skip
+    assert set(CatalogueFolder(out).quarantined()) == {(1, pixels["truncated"]), (1, pixels["foreign"])}
     # 12 stars: one each in the truncated, the foreign and the emptied partition; one too short; one all but flagged
     assert summary.light_curves == 9
     assert summary.rejected == {"too_few_epochs": 1, "flagged": 1}
@@ -292,6 +317,7 @@ def test_bad_partitions_cost_nobody_else(
 
     # the operator puts back one file and runs again: only what failed is computed
     stamps_before = stamps(out)
+    assert run(str(root), recipe, out, workers=1).computed == 0  # what is in quarantine is left alone
     files["truncated"].write_bytes(whole["truncated"])
     again = run(str(root), recipe, out, workers=1)
     assert again.computed == 1
@@ -377,11 +403,11 @@ def test_disk_full(small_disk: Path, simulated: Path, recipe: Recipe) -> None:
     out = small_disk / "catalogue"
     with pytest.raises(RunError, match=r"No space left.*run the same command again"):
         run(str(simulated), recipe, out, workers=2)
-    whole = list(out.glob("objects/dataset/*/*/*.parquet"))
+    whole = list(stamps(out))
     for path in whole:
         assert pq.ParquetFile(path).read().num_rows > 0
     assert not list(out.rglob("*.part"))
-    proven = RunFolder(out).done()
+    proven = newest(out).done()
     subprocess.run(["mount", "-o", "remount,size=50m", str(small_disk)], check=True)
     summary = run(str(simulated), recipe, out, workers=2)
     assert summary.light_curves == 2500
