@@ -7,6 +7,7 @@ After the IVOA note "HATS: a standard for the Hierarchical Adaptive Tiling Schem
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -18,10 +19,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from hats.catalog import CatalogType, PartitionInfo, TableProperties
-from hats.io import file_io, get_common_metadata_pointer, get_partition_info_pointer, paths
+from hats.io import file_io, paths
 from hats.pixel_math import HealpixPixel, spatial_index_to_healpix
 from hats.pixel_math.sparse_histogram import HistogramAggregator, SparseHistogram
 from hats.pixel_math.spatial_index import SPATIAL_INDEX_COLUMN, SPATIAL_INDEX_ORDER
+
+from lightmill.catalogs import storage
 
 # The order of the maps: 8 is 0.05 square degrees a cell, what LSDB writes by default; finer where the
 # partitions are finer, so that a map never blurs them; never above 10, where the array is 100 MB.
@@ -37,6 +40,18 @@ def partition_path(root: Path, order: int, pixel: int, npix_suffix: str = ".parq
     """
     where = paths.pixel_catalog_file(root, HealpixPixel(order, pixel), npix_suffix=npix_suffix)
     return Path(where.path)
+
+
+def below(root: Path, key: tuple[int, int], npix_suffix: str = ".parquet") -> Path:
+    """The same under a root that may be in an object store."""
+    return root / partition_path(Path(), *key, npix_suffix).as_posix()
+
+
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """A Parquet file on a file system or in an object store."""
+    if storage.is_local(path):
+        return pq.ParquetFile(path)
+    return pq.ParquetFile(path.path, filesystem=path.fs)  # type: ignore[attr-defined]
 
 
 def finish_catalog(
@@ -79,17 +94,17 @@ def finish_catalog(
         "hats_skymap_order": _map_order(partitions),
         "hats_estsize": _kilobytes(root, partitions, npix_suffix),
     }
-    _write(Path(get_common_metadata_pointer(root).path), partial(pq.write_metadata, schema))
-    _write(Path(get_partition_info_pointer(root).path), pixels.write_to_file)
-    _write(Path(paths.get_point_map_file_pointer(root).path), partial(file_io.write_fits_image, points))
-    _write(Path(paths.get_skymap_file_pointer(root).path), partial(file_io.write_fits_image, points))
-    _write_properties(root, TableProperties.model_validate(facts | dict(properties)))
+    write_file(root / "dataset" / "_common_metadata", partial(pq.write_metadata, schema))
+    write_file(root / "partition_info.csv", pixels.write_to_file)
+    write_file(root / "point_map.fits", partial(file_io.write_fits_image, points))
+    write_file(root / "skymap.fits", partial(file_io.write_fits_image, points))
+    write_properties(root, TableProperties.model_validate(facts | dict(properties)))
 
 
 def _check_files(root: Path, partitions: Mapping[tuple[int, int], int], npix_suffix: str) -> None:
     """Exactly the expected partitions lie under `dataset/`: hats' strict validation refuses one too many."""
-    expected = {partition_path(root, *key, npix_suffix) for key in partitions}
-    found = set((root / paths.DATASET_DIR).glob("Norder*/Dir*/Npix*"))
+    expected = {below(root, key, npix_suffix) for key in partitions}
+    found = set(_listed(root / paths.DATASET_DIR))
     for label, wrong, advice in (
         ("missing", expected - found, "write them, or leave them out of `partitions`"),
         ("unexpected", found - expected, "remove them, or add them to `partitions`"),
@@ -99,6 +114,18 @@ def _check_files(root: Path, partitions: Mapping[tuple[int, int], int], npix_suf
                 f"{len(wrong)} {label} partition files under {root}, {len(found)} found where "
                 f"{len(expected)} were expected, first {min(wrong)}: {advice}"
             )
+
+
+def _listed(dataset: Path) -> Iterator[Path]:
+    """The files and folders that hold partitions, by one listing where the store is remote."""
+    if storage.is_local(dataset):
+        yield from dataset.glob("Norder*/Dir*/Npix*")
+        return
+    for path, _ in storage.files(dataset, ""):
+        for place in (path, *path.parents):
+            if place.name.startswith("Npix"):
+                yield place
+                break
 
 
 def _files(path: Path) -> list[Path]:
@@ -119,7 +146,7 @@ def _survey(
             partitions.items(), pool.map(look, partitions), strict=True
         ):
             common = schema if common is None else common
-            _check_partition(partition_path(root, *key, npix_suffix), rows, histogram, schema, common)
+            _check_partition(below(root, key, npix_suffix), rows, histogram, schema, common)
             total.add(histogram)
     assert common is not None
     return common, total.full_histogram
@@ -129,11 +156,11 @@ def _look(
     root: Path, key: tuple[int, int], *, order_of_map: int, npix_suffix: str
 ) -> tuple[pa.Schema, SparseHistogram]:
     """The schema and the map of one partition, and a ValueError where a row lies outside its pixel."""
-    path = partition_path(root, *key, npix_suffix)
+    path = below(root, key, npix_suffix)
     schema: pa.Schema | None = None
     counts: dict[int, int] = {}
     for file in _files(path):
-        with pq.ParquetFile(file) as parquet:
+        with open_parquet(file) as parquet:
             _check_columns(parquet.schema_arrow, (SPATIAL_INDEX_COLUMN,), file)
             if schema is not None and not schema.equals(parquet.schema_arrow):
                 raise ValueError(_schema_message(file, parquet.schema_arrow, schema))
@@ -194,7 +221,7 @@ def _map_order(partitions: Mapping[tuple[int, int], int]) -> int:
 
 def _kilobytes(root: Path, partitions: Mapping[tuple[int, int], int], npix_suffix: str) -> int:
     """The size of the partitions alone, so that a second call, which finds our own files, says the same."""
-    files = (file for key in partitions for file in _files(partition_path(root, *key, npix_suffix)))
+    files = (file for key in partitions for file in _files(below(root, key, npix_suffix)))
     return sum(file.stat().st_size for file in files) // 1024
 
 
@@ -218,20 +245,18 @@ def _properties(
     }
 
 
-def _write(path: Path, writer: Callable[[Path], object]) -> None:
-    """Let `writer` fill a temporary file beside `path`, then rename it: a reader never meets half a file."""
-    part = path.with_name(f".{path.name}.part")
-    try:
+def write_file(path: Path, writer: Callable[[Path], object]) -> None:
+    """Let `writer` fill a temporary file, then put it in place whole: a reader never meets half a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        part = Path(folder) / path.name
         writer(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+        storage.replace(path, part.read_bytes())
 
 
-def _write_properties(root: Path, table: TableProperties) -> None:
+def write_properties(root: Path, table: TableProperties) -> None:
     """Both names that hats reads; `hats.properties`, the one that it tries first, comes last."""
     for file in ("properties", "hats.properties"):
-        _write(
+        write_file(
             root / file,
             lambda part: table.to_properties_file_path(
                 file_io.get_upath(part), initial_comments="HATS catalog"

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
-from lightmill.catalogs.partitions import Cone, HatsTable, open_hats
+from lightmill.catalogs import storage
+from lightmill.catalogs.partitions import Cone, HatsTable, NotHats, open_hats
 from lightmill.catalogs.rows import UNCLASSIFIED, row_schema
-from lightmill.catalogs.runfolder import RunFolder
+from lightmill.catalogs.runfolder import CatalogueFolder
+from lightmill.catalogs.versions import find_version, published_at
 
 __all__ = ["QueryError", "Question", "leaves_of", "query", "why_rejected"]
 
@@ -37,7 +38,7 @@ class Question:
 def query(url: str, question: Question) -> pa.Table:
     """The rows of the catalogue at `url` that answer a question, with units and descriptions in the schema's metadata.
 
-    Without `sql`, rows come most probable first.
+    CATALOGUE@NAME is another version than the current one. Without `sql`, rows come most probable first.
 
     Raises
     ------
@@ -46,11 +47,14 @@ def query(url: str, question: Question) -> pa.Table:
     QueryError
         for an unknown class (with the nearest one), or SQL that DuckDB refuses.
     """
-    if RunFolder(Path(url)).is_unpublished():
-        raise QueryError(
-            f"{url}: a run was begun here, and nothing is published yet: the same `lightmill run` goes on"
-        )
-    table = open_hats(url)
+    try:
+        table = open_hats(published_at(url))
+    except NotHats:
+        if _is_unpublished(url):
+            raise QueryError(
+                f"{url}: a run was begun here, and nothing is published yet: the same `lightmill run` goes on"
+            ) from None
+        raise
     leaves = leaves_of(table.schema())
     if not leaves:
         raise QueryError(f"{url} is not a classification catalogue: it has no columns p_<class>")
@@ -86,16 +90,28 @@ def leaves_of(schema: pa.Schema) -> tuple[str, ...]:
 
 def why_rejected(url: str, objectid: int) -> str | None:
     """Why a light curve was not classified, in words; None if the catalogue does not list it as rejected."""
-    files = sorted(Path(url).glob("run/rejected/Norder=*/Dir=*/Npix=*.parquet"))
+    version = find_version(url)
+    files = (
+        [] if version is None else [path for path, _ in storage.files(version.root / "rejected", ".parquet")]
+    )
     if not files:
         return None
     listed = ", ".join(_text(str(file)) for file in files)
     with duckdb.connect() as connection:
+        if not storage.is_local(files[0]):
+            connection.register_filesystem(files[0].fs)  # type: ignore[attr-defined]
         row = connection.execute(
             f"SELECT reason, n_good FROM read_parquet([{listed}], hive_partitioning = false) WHERE objectid = ?",
             [objectid],
         ).fetchone()
     return f"{row[0]} ({row[1]} good epochs)" if row else None
+
+
+def _is_unpublished(url: str) -> bool:
+    try:
+        return bool(CatalogueFolder.at(url).runs())
+    except (OSError, NotImplementedError):  # a place that cannot be listed
+        return False
 
 
 def _conditions(question: Question, leaves: tuple[str, ...]) -> tuple[str, str]:

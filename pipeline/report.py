@@ -16,7 +16,8 @@ import numpy as np
 from cdshealpix.nested import healpix_to_lonlat
 
 from lightmill.catalogs.rows import FLAGS, UNCLASSIFIED
-from lightmill.catalogs.runfolder import RunFolder
+from lightmill.catalogs.runfolder import CatalogueFolder
+from lightmill.catalogs.versions import Version, current
 from lightmill.models.taxonomy import DESCRIPTIONS
 from lightmill.pipeline import explain_page, report_run
 from lightmill.pipeline import report_charts as charts
@@ -51,8 +52,8 @@ def report(catalogue: Path, out: Path | None = None, *, release: str | None = No
 
     Parameters
     ----------
-    catalogue : folder that `lightmill run` made
-    out : file to write (default: report.html in the catalogue)
+    catalogue : folder that `lightmill run` made, one of its versions, or CATALOGUE@NAME
+    out : file to write (default: report.html in the catalogue, of an older version report-NAME.html)
     release : where the light curves are now, if they moved; without them their pictures are left out
 
     Raises
@@ -62,8 +63,8 @@ def report(catalogue: Path, out: Path | None = None, *, release: str | None = No
     ReportError
         if it is one, but not of `lightmill run`, or nothing has been published in it.
     """
-    subject = open_catalogue(RunFolder(Path(catalogue)))
-    target = Path(out) if out is not None else subject.folder.out / "report.html"
+    subject = open_catalogue(Path(catalogue))
+    target = Path(out) if out is not None else _default(subject.version)
     if target.is_dir():
         raise ReportError(f"{target} is a folder: give the name of an HTML file")
     with counts.connect(subject) as connection:
@@ -78,6 +79,15 @@ def report(catalogue: Path, out: Path | None = None, *, release: str | None = No
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(render("report.html", facts), encoding="utf-8")
     return target
+
+
+def _default(version: Version) -> Path:
+    """Beside the versions, which never change."""
+    known = current(CatalogueFolder(version.root.parent.parent))
+    name = (
+        "report.html" if known is not None and known.name == version.name else f"report-{version.name}.html"
+    )
+    return version.root.parent.parent / name
 
 
 # ---- what is counted

@@ -10,6 +10,7 @@ import duckdb
 import numpy as np
 from hats.pixel_math.spatial_index import SPATIAL_INDEX_COLUMN, SPATIAL_INDEX_ORDER
 
+from lightmill.catalogs import storage
 from lightmill.catalogs.rows import UNCLASSIFIED, rejected_schema
 from lightmill.models.taxonomy import DESCRIPTIONS
 from lightmill.pipeline.report_catalogue import Catalogue
@@ -24,7 +25,7 @@ def connect(catalogue: Catalogue) -> duckdb.DuckDBPyConnection:
     # names like Norder=5 in the paths are not columns
     read = partial(connection.read_parquet, hive_partitioning=False)
     read(list(catalogue.files), filename=True).create_view("catalogue")
-    refused = sorted(map(str, catalogue.folder.out.glob("run/rejected/Norder=*/Dir=*/Npix=*.parquet")))
+    refused = [str(path) for path, _ in storage.files(catalogue.version.root / "rejected", ".parquet")]
     none = rejected_schema().empty_table()
     (read(refused) if refused else connection.from_arrow(none)).create_view("rejected")
     return connection

@@ -53,14 +53,17 @@ def stages(receipts: tuple[Receipt, ...]) -> dict[str, float]:
 
 def provenance(catalogue: Catalogue, release: str) -> dict[str, str]:
     """What was made of what, by what, where and when; `release` is where the light curves were read for the page."""
-    run, recipe, receipts = catalogue.run, catalogue.recipe, catalogue.receipts
+    run, recipe, receipts, published = catalogue.run, catalogue.recipe, catalogue.receipts, catalogue.version
     hosts = Counter(receipt.host or "unknown" for receipt in receipts)
     software = sorted(
         {f"{name} {number}" for receipt in receipts for name, number in receipt.versions.items()}
     )
     finished = sorted(receipt.finished for receipt in receipts if receipt.finished)
     facts = {
-        "catalogue": str(catalogue.folder.out.absolute()),
+        "catalogue": str(published.root.parent.parent.absolute()),
+        "version": published.name,
+        "complete": f"{100 * published.complete:.4g} %"
+        + (f", {published.holes:,} partitions are missing" if published.holes else ""),
         "release": run["release"],
         "release, read here from": release if release != run["release"] else "",
         "recipe": recipe.name if recipe else "not readable by this version",
@@ -68,15 +71,14 @@ def provenance(catalogue: Catalogue, release: str) -> dict[str, str]:
         "recipe, science fields": f"sha256 {recipe.digest()}" if recipe else "",
         "bundle": recipe.model.bundle if recipe else "",
         **_bundle(catalogue),
-        "bundle, content": f"sha256 {run['bundle']}",
-        "run": run["run_id"],
+        "bundle, content": f"sha256 {run['models']['bundle']}",
+        "runs, the first wins": ", ".join(published.runs),
+        "the runs differ in": "; ".join(published.mixture),
         "algorithm and schema": ", ".join(f"{name} {number}" for name, number in run["versions"].items()),
         "software of the workers": ", ".join(software),
         "hosts": ", ".join(f"{host} ({n:,} partitions)" for host, n in hosts.most_common(20)),
         "first and last partition finished": f"{finished[0]} – {finished[-1]}" if finished else "",
-        "catalogue published": str(
-            getattr(catalogue.table.catalog.catalog_info, "hats_creation_date", None) or ""
-        ),
+        "version published": published.created,
         "this page": f"lightmill {version('lightmill')}, {datetime.now(UTC).isoformat(timespec='seconds')}",
     }
     return {name: text for name, text in facts.items() if text}

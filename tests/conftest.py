@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import pwd
+import shutil
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +21,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from lightmill.catalogs.runfolder import RunFolder
     from lightmill.pipeline.curves import Curves
     from lightmill.pipeline.recipe import Recipe
 
@@ -219,21 +225,54 @@ def write_hats(
 LEAVES = ("nonvar", "EW", "RRab", "SN_Ia")
 
 
-def write_catalogue(out: Path, ra: np.ndarray, dec: np.ndarray, *, order: int = 2, seed: int = 1) -> pa.Table:
-    """A published classification catalogue with one row a position; its rows, by `objectid` (0, 1, 2, …)."""
+RUN = "20260101T000000-000001"
+
+
+def write_run(
+    out: Path, table: pa.Table, *, order: int = 2, run_id: str = RUN, fingerprint: str = "f" * 64,
+    record: Mapping[str, Any] = {}, sealed: bool = True,
+) -> RunFolder:  # fmt: skip
+    """A run of a catalogue that wrote these rows, a partition a pixel, with receipts; its folder.
+
+    `record`: what its run.json says otherwise.
+    """
+    from lightmill.catalogs.receipts import Receipt, write_json, write_receipt
+    from lightmill.catalogs.rows import commit
+    from lightmill.catalogs.runfolder import CatalogueFolder
+
+    folder = CatalogueFolder.at(out).run(run_id)
+    facts = {
+        "run_id": run_id, "release": "ztf", "recipe": {}, "science": {},
+        "models": {"bundle": "0123abcd" * 8}, "versions": {"algorithm": 1, "schema": 1}, "code": "0", "environment": {},
+    }  # fmt: skip
+    write_json(folder.record, facts | dict(record))
+    pixels = table["_healpix_29"].to_numpy() >> (2 * (29 - order))
+    for pixel in np.unique(pixels).tolist():
+        mine = table.filter(pa.array(pixels == pixel))
+        size, sha256 = commit(mine, folder.rows(order, pixel), folder.scratch)
+        receipt = Receipt(
+            order, pixel, fingerprint, len(mine), len(mine), {}, size, 0.1, run_id=run_id, sha256=sha256
+        )
+        write_receipt(folder.receipts, receipt)
+    if sealed:
+        folder.seal()
+    return folder
+
+
+def make_rows(
+    ra: np.ndarray, dec: np.ndarray, *, seed: int = 1, objectid: np.ndarray | None = None
+) -> pa.Table:
+    """Rows of a classification catalogue, one a position, in the order of the spatial index."""
     from hats.pixel_math.spatial_index import compute_spatial_index
 
-    from lightmill.catalogs.publish import publish
-    from lightmill.catalogs.receipts import Receipt, write_receipt
-    from lightmill.catalogs.rows import commit, probability_columns, row_schema, rows_table
-    from lightmill.catalogs.runfolder import RunFolder
+    from lightmill.catalogs.rows import probability_columns, row_schema, rows_table
 
     rng, n = np.random.default_rng(seed), len(ra)
     p = rng.dirichlet(np.full(len(LEAVES), 0.3), n).astype(np.float32)
     ordered = np.sort(p, axis=1)
     columns = {
         "_healpix_29": compute_spatial_index(ra, dec),
-        "objectid": np.arange(n),
+        "objectid": np.arange(n) if objectid is None else objectid,
         "ra": ra,
         "dec": dec,
         "filterid": 1 + np.arange(n) % 3,
@@ -249,13 +288,18 @@ def write_catalogue(out: Path, ra: np.ndarray, dec: np.ndarray, *, order: int = 
         "bundle": ["0123abcd"] * n,
         "run_id": ["run"] * n,
     } | dict(zip(probability_columns(LEAVES), p.T, strict=True))
-    table, folder = rows_table(columns, row_schema(LEAVES)), RunFolder(out)
-    pixels = table["_healpix_29"].to_numpy() >> (2 * (29 - order))
-    for pixel in np.unique(pixels).tolist():
-        mine = table.filter(pa.array(pixels == pixel))
-        size = commit(mine, folder.rows(order, pixel), folder.scratch)
-        write_receipt(folder.receipts, Receipt(order, pixel, "f" * 64, len(mine), len(mine), {}, size, 0.1))
-    publish(folder, name="tiny", provenance={"lightmill_recipe": "ztf-dr"})
+    return rows_table(columns, row_schema(LEAVES))
+
+
+def write_catalogue(
+    out: Path, ra: np.ndarray, dec: np.ndarray, *, order: int = 2, seed: int = 1, record: Mapping[str, Any] = {},
+) -> pa.Table:  # fmt: skip
+    """A catalogue of one run, published, with one row a position; its rows, by `objectid` (0, 1, 2, …)."""
+    from lightmill.catalogs.publish import publish
+
+    table = make_rows(ra, dec, seed=seed)
+    folder = write_run(out, table, order=order, record=record)
+    publish(folder.catalogue, [folder], catalogue_name="tiny", provenance={"lightmill_recipe": "ztf-dr"})
     return table.sort_by("objectid")
 
 
@@ -298,6 +342,18 @@ def tiny_release(tmp_path: Path) -> Path:
 def _write_catalogue() -> Callable[..., pa.Table]:
     """`write_catalogue(out, ra, dec, order=, seed=)`: a published classification catalogue."""
     return write_catalogue
+
+
+@pytest.fixture(scope="session", name="write_run")
+def _write_run() -> Callable[..., RunFolder]:
+    """`write_run(out, table, order=, run_id=, fingerprint=, record=)`: a run of a catalogue, unpublished."""
+    return write_run
+
+
+@pytest.fixture(scope="session", name="make_rows")
+def _make_rows() -> Callable[..., pa.Table]:
+    """`make_rows(ra, dec, seed=, objectid=)`: rows of a classification catalogue."""
+    return make_rows
 
 
 SEVEN = ("EW", "EA", "RRab", "RRc", "RRd", "RS_CVn", "LPV")
@@ -438,3 +494,75 @@ def tiny_ztf(tiny_gated_bundle: Path) -> Recipe:
     return recipe.model_copy(
         update={"model": recipe.model.model_copy(update={"bundle": str(tiny_gated_bundle)})}
     )
+
+
+# The ledger is tested on both of its databases; PostgreSQL is a server of our own, started here.
+
+
+def _binaries() -> Path | None:
+    """Folder of PostgreSQL's server programs: on the path, or where Debian puts them."""
+    found = shutil.which("initdb")
+    folders = [Path(found).resolve().parent] if found else []
+    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return next((f for f in folders if (f / "initdb").exists() and (f / "pg_ctl").exists()), None)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """Folder of the socket of a PostgreSQL server that ends with the tests; user postgres, no password."""
+    binaries = _binaries()
+    if binaries is None:
+        reason = "no PostgreSQL server here (initdb): apt-get install postgresql"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    user: dict[str, Any] = {}
+    if os.getuid() == 0:  # it refuses to run as root
+        known = {entry.pw_name for entry in pwd.getpwall()}
+        name = "postgres" if "postgres" in known else "nobody"
+        user = {"user": name, "group": pwd.getpwnam(name).pw_gid, "extra_groups": []}
+    # not pytest's folder: the path of a socket has at most 107 bytes, and the user must be let in
+    folder = Path(tempfile.mkdtemp(prefix="lightmill-pg-", dir="/tmp"))
+    if user:
+        shutil.chown(folder, user["user"])
+
+    def call(program: str, *arguments: str) -> None:
+        command = [str(binaries / program), "-D", str(folder / "data"), *arguments]
+        with (folder / "out").open("ab") as out:
+            done = subprocess.run(command, cwd=folder, stdout=out, stderr=out, check=False, **user)
+        if done.returncode:
+            log = "".join(
+                p.read_text(errors="replace") for p in (folder / "out", folder / "log") if p.exists()
+            )
+            pytest.fail(f"{program} ended with {done.returncode}:\n{log}")
+
+    try:
+        call("initdb", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync")
+        options = f"-k {folder} -c listen_addresses='' -c fsync=off"
+        call("pg_ctl", "-w", "-t", "60", "-l", str(folder / "log"), "-o", options, "start")
+        try:
+            yield str(folder)
+        finally:
+            call("pg_ctl", "-w", "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """URL of an empty PostgreSQL database."""
+    import psycopg
+
+    name = f"t{uuid.uuid4().hex}"
+    with psycopg.connect(host=postgres_server, user="postgres", dbname="postgres", autocommit=True) as server:
+        server.execute(f"CREATE DATABASE {name}")
+        yield f"postgresql://postgres@/{name}?host={postgres_server}"
+        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_at(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of a ledger that is not there yet, in each of the two databases."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'state' / 'ledger.sqlite'}"
+    return request.getfixturevalue("postgres_url")

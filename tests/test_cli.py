@@ -17,9 +17,9 @@ from typer.testing import CliRunner, Result
 
 from lightmill.catalogs.lightcurves import spatial_index
 from lightmill.catalogs.publish import publish
-from lightmill.catalogs.receipts import Receipt, write_receipt
+from lightmill.catalogs.receipts import Receipt, write_json, write_receipt
 from lightmill.catalogs.rows import commit, rejected_schema, row_schema, rows_table
-from lightmill.catalogs.runfolder import RunFolder
+from lightmill.catalogs.runfolder import CatalogueFolder
 from lightmill.pipeline.cli import app
 from lightmill.pipeline.recipe import load_recipe, recipe_text
 
@@ -41,8 +41,8 @@ def invoke(*arguments: str) -> Result:
 @pytest.fixture(scope="module")
 def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three classified stars and one rejected, in one partition, without a run."""
-    folder = RunFolder(tmp_path_factory.mktemp("cli") / "catalogue")
-    folder.start_or_resume({"release": "nowhere"}, {"run_id": "r1"})
+    folder = CatalogueFolder(tmp_path_factory.mktemp("cli") / "catalogue").run("r1")
+    write_json(folder.record, {"release": "nowhere", "run_id": "r1"})
     index = spatial_index(np.array([50.0, 50.1, 50.2]), np.array([10.0, 10.1, 10.2]))
     pixel = int(index[0]) >> (2 * (29 - 3))
     rows = rows_table(
@@ -65,15 +65,15 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
         row_schema(LEAVES),
     )
-    size = commit(rows, folder.rows(3, pixel), folder.scratch)
+    size, _ = commit(rows, folder.rows(3, pixel), folder.scratch)
     rejected = rows_table(
         {"_healpix_29": index[:1], "objectid": [14], "n_good": [3], "reason": ["too_few_epochs"]},
         rejected_schema(),
     )
     commit(rejected, folder.rejected(3, pixel), folder.scratch)
     write_receipt(folder.receipts, Receipt(3, pixel, "f", 4, 3, {"too_few_epochs": 1}, size, 1.0))
-    assert publish(folder, name="tiny", provenance={})
-    return folder.out
+    assert publish(folder.catalogue, [folder], catalogue_name="tiny", provenance={})
+    return folder.catalogue.root
 
 
 class TestQuery:
@@ -196,7 +196,8 @@ def test_failed_partition_gives_exit_code_3(
         "light_curves", "classified", "rejected", "seconds", "light_curves_per_second", "peak_rss_bytes", "catalogue",
     }  # fmt: skip
     assert len(summary["failed"]) == 1
-    assert "failed: Norder=1/Npix=" in done.stderr
+    assert "→ quarantine" in done.stderr
+    assert "INPUT_CORRUPT" in summary["failed"][0]["error"]
     assert isinstance(pq.ParquetFile(next((tmp_path / "out").rglob("dataset/**/*.parquet"))).read(), pa.Table)
 
 
@@ -205,7 +206,7 @@ def test_wrong_use_is_2() -> None:
     assert invoke("run", "r", "--out", "o", "--cone", "1,2,3", "--box", "1,2,3,4").exit_code == 2
     assert invoke("run", "r", "--out", "o", "--box", "1,2,5,4").exit_code == 2
     assert invoke("nonsense").exit_code == 2
-    away = invoke("run", "r", "--out", "s3://bucket/catalogue")
+    away = invoke("simulate", "--n", "10", "--out", "s3://bucket/release")
     assert away.exit_code == 2
     assert "not on a file system" in away.stderr
 

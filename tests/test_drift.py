@@ -264,7 +264,8 @@ def test_many_rows_are_sampled_for_quantiles_alone(
 def test_columns_that_one_does_not_have(two: tuple[Path, Path], tmp_path: Path, write_catalogue):
     other = tmp_path / "other"
     shutil.copytree(two[1], other)
-    for path in [*other.rglob("Npix=*.parquet"), *other.rglob("_common_metadata")]:
+    (table_of,) = (other / "versions").glob("*/objects")
+    for path in [*table_of.rglob("Npix=*.parquet"), *table_of.rglob("_common_metadata")]:
         table = pq.ParquetFile(path).read().drop_columns(["p_EW", "novelty"])
         pq.write_table(table, path)
     found = drift(str(two[0]), str(other))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lightmill.catalogs.release import open_release, read_batches
-from lightmill.catalogs.runfolder import RunFolder
+from lightmill.catalogs.runfolder import CatalogueFolder
 from lightmill.models import bundle as bundles
 from lightmill.models import choice as choices
 from lightmill.models import trees
@@ -436,11 +435,13 @@ def test_a_folder_is_no_page(bundle, tmp_path):
 
 def a_catalogue(out: Path, release: str, used: Recipe, digest: str, write_catalogue) -> Path:
     """A published catalogue that was made with a bundle."""
-    record = {"release": release, "science": used.science(), "bundle": digest}
-    more = {"run_id": "run-1", "recipe": used.model_dump(mode="json"), "versions": {"schema": 1}}
-    RunFolder(out).start_or_resume(record, more)
-    write_catalogue(out, np.array([10.0, 20.0, 30.0]), np.array([1.0, 2.0, 3.0]))
-    shutil.rmtree(RunFolder(out).receipts)  # these know no stages, and no time is to be told here
+    record = {
+        "release": release, "science": used.science(), "models": {"bundle": digest},
+        "recipe": used.model_dump(mode="json"),
+    }  # fmt: skip
+    write_catalogue(out, np.array([10.0, 20.0, 30.0]), np.array([1.0, 2.0, 3.0]), record=record)
+    # these know no stages, and no time is to be told here
+    CatalogueFolder(out).version("v1").joinpath("receipts.parquet").unlink()
     return out
 
 

@@ -17,9 +17,9 @@ from hats.pixel_math.spatial_index import compute_spatial_index
 from lightmill.catalogs.lightcurves import objectid_of
 from lightmill.catalogs.publish import publish
 from lightmill.catalogs.query import QueryError
-from lightmill.catalogs.receipts import Receipt, write_receipt
+from lightmill.catalogs.receipts import Receipt, write_json, write_receipt
 from lightmill.catalogs.rows import FLAGS, commit, row_schema, rows_table
-from lightmill.catalogs.runfolder import RunFolder
+from lightmill.catalogs.runfolder import CatalogueFolder
 from lightmill.pipeline import picking
 from lightmill.pipeline.ballots import VotesError
 from lightmill.pipeline.picking import CRITERIA, pick
@@ -51,13 +51,15 @@ def make(out: Path, n: int = 600, seed: int = 1, *, novelty: bool = True, **chan
     if novelty:
         columns["novelty"] = rng.exponential(1, n)
     leaves = {f"p_{leaf}": np.full(n, 1 / len(LEAVES)) for leaf in LEAVES}
-    table, folder = rows_table(columns | leaves, row_schema(LEAVES)), RunFolder(out)
+    table = rows_table(columns | leaves, row_schema(LEAVES))
+    folder = CatalogueFolder(out).run("run")
+    write_json(folder.record, {"run_id": "run"})
     pixels = table["_healpix_29"].to_numpy() >> (2 * (29 - 3))
     for pixel in np.unique(pixels).tolist():
         mine = table.filter(pa.array(pixels == pixel))
-        size = commit(mine, folder.rows(3, pixel), folder.scratch)
+        size, _ = commit(mine, folder.rows(3, pixel), folder.scratch)
         write_receipt(folder.receipts, Receipt(3, pixel, "f" * 64, len(mine), len(mine), {}, size, 0.1))
-    publish(folder, name="tiny", provenance={})
+    publish(folder.catalogue, [folder], catalogue_name="tiny", provenance={}, margin=0)
     return {name: np.asarray(table[name].to_pylist()) for name in table.column_names}
 
 

@@ -8,9 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightmill.catalogs.publish import publish
-from lightmill.catalogs.runfolder import RunFolder
-
 pytestmark = [
     # lsdb announces another default for suffixes; the crossmatch here gives its own.
     pytest.mark.filterwarnings("ignore:The default suffix behavior will change:FutureWarning"),
@@ -45,7 +42,8 @@ def test_hats_accepts_the_collection_and_its_table(published):
 
     out, _ = published
     assert is_valid_catalog(out, strict=True)
-    assert is_valid_catalog(out / "objects", strict=True)
+    assert is_valid_catalog(out / "versions" / "v1", strict=True)
+    assert is_valid_catalog(out / "versions" / "v1" / "objects", strict=True)
 
 
 def test_lsdb_opens_all_of_it(published, opened):
@@ -94,33 +92,6 @@ def test_write_and_open_a_subset(opened, tmp_path):
 def test_provenance_is_in_the_properties(published):
     from hats import read_hats
 
-    info = read_hats(published[0] / "objects").catalog_info
+    info = read_hats(published[0] / "versions" / "v1" / "objects").catalog_info
     assert info.extra_dict()["lightmill_recipe"] == "ztf-dr"
     assert info.total_rows == N
-
-
-def test_again_changes_nothing(published):
-    out, _ = published
-    before = digests(out)
-    assert publish(RunFolder(out), name="tiny", provenance={})
-    assert digests(out) == before
-
-
-def test_nothing_to_publish(tmp_path):
-    assert publish(RunFolder(tmp_path), name="none", provenance={}) is False
-    assert not any(tmp_path.iterdir())
-
-
-def test_a_partition_that_came_later(tmp_path, write_catalogue):
-    """The metadata follow the partitions that have a receipt."""
-    import lsdb
-
-    out = tmp_path / "c"
-    write_catalogue(out, np.array([10.0, 190.0]), np.array([10.0, -10.0]), order=3)
-    folder = RunFolder(out)
-    gone = next(iter(folder.done()))
-    folder.discard(*gone)
-    assert publish(folder, name="tiny", provenance={})
-    assert len(lsdb.open_catalog(out)) == 1
-    write_catalogue(out, np.array([10.0, 190.0]), np.array([10.0, -10.0]), order=3)
-    assert len(lsdb.open_catalog(out)) == 2

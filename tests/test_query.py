@@ -16,8 +16,9 @@ from lightmill.catalogs import query as module
 from lightmill.catalogs.formats import encode
 from lightmill.catalogs.partitions import Cone, NotHats, open_hats
 from lightmill.catalogs.query import QueryError, Question, leaves_of, query, why_rejected
+from lightmill.catalogs.receipts import receipt_path
 from lightmill.catalogs.rows import commit, rejected_schema, row_schema, rows_table
-from lightmill.catalogs.runfolder import RunFolder
+from lightmill.catalogs.runfolder import CatalogueFolder
 
 LEAVES = ("nonvar", "EW", "RRab", "SN_Ia")
 
@@ -265,7 +266,7 @@ def test_why_rejected(tmp_path, write_catalogue):
     out = tmp_path / "c"
     write_catalogue(out, np.array([1.0]), np.array([1.0]))
     assert why_rejected(str(out), 77) is None
-    folder = RunFolder(out)
+    folder = CatalogueFolder(out).version("v1")
     given = {
         "_healpix_29": [5],
         "objectid": [77],
@@ -274,7 +275,8 @@ def test_why_rejected(tmp_path, write_catalogue):
         "n_good": [3],
         "reason": ["flagged"],
     }
-    commit(rows_table(given, rejected_schema()), folder.rejected(2, 0), folder.scratch)
+    path = receipt_path(folder / "rejected", 2, 0).with_suffix(".parquet")
+    commit(rows_table(given, rejected_schema()), path, tmp_path)
     assert why_rejected(str(out), 77) == "flagged (3 good epochs)"
     assert why_rejected(str(out), 78) is None
 
@@ -282,7 +284,7 @@ def test_why_rejected(tmp_path, write_catalogue):
 def test_a_partition_that_cannot_be_read(tmp_path, write_catalogue):
     out = tmp_path / "c"
     write_catalogue(out, np.array([1.0]), np.array([1.0]))
-    (path,) = (out / "objects" / "dataset").rglob("Npix=*.parquet")
+    (path,) = (out / "versions" / "v1" / "objects" / "dataset").rglob("Npix=*.parquet")
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
     with pytest.raises((QueryError, OSError)) as caught:

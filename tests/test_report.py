@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ import pytest
 
 from lightmill.catalogs.partitions import NotHats
 from lightmill.catalogs.publish import publish
-from lightmill.catalogs.receipts import Receipt, write_receipt
+from lightmill.catalogs.receipts import FailedAttempt, Receipt, write_json, write_receipt
 from lightmill.catalogs.release import open_release
 from lightmill.catalogs.rows import (
     UNCLASSIFIED,
@@ -27,7 +25,7 @@ from lightmill.catalogs.rows import (
     row_schema,
     rows_table,
 )
-from lightmill.catalogs.runfolder import RunFolder
+from lightmill.catalogs.runfolder import CatalogueFolder
 from lightmill.pipeline import report_examples as examples
 from lightmill.pipeline import report_style
 from lightmill.pipeline.recipe import load_recipe
@@ -38,7 +36,7 @@ from lightmill.pipeline.report_counts import trim
 ORDER = 2
 N, SHORT = 60, 5  # light curves in the release; of these the last ones were rejected
 LEAVES = ("nonvar", "EW", "RRab", "LPV")
-FAILURES = [{"order": 2, "pixel": 99, "error": "OSError: <b>cut short</b>"}]
+FAILURE = FailedAttempt(2, 99, 1, "IO_TRANSIENT", "OSError: <b>cut short</b>", "failed")
 SECTIONS = (
     "summary", "sky", "classes", "probabilities", "magnitudes", "images", "examples", "rejected", "timings",
     "failures", "provenance",
@@ -123,16 +121,18 @@ def make(
     receipts: bool = True,
     periods: bool = True,
     unsure: int = 0,
+    changes: dict[str, object] | None = None,
 ) -> Made:
     """Write the release and the catalogue, without Dask and without a network."""
     stars = make_stars(N, seed=3)
-    release, folder = tmp / "release", RunFolder(tmp / "catalogue")
+    release, folder = tmp / "release", CatalogueFolder(tmp / "catalogue").run("run-1")
     inside = write_hats(release, stars, order=ORDER)
     recipe = load_recipe("ztf-dr")
-    record = {"release": str(release), "science": recipe.science(), "bundle": "0123abcd" * 8}
-    folder.start_or_resume(
-        record, {"run_id": "run-1", "recipe": recipe.model_dump(mode="json"), "versions": {"schema": 1}}
-    )
+    record = {
+        "release": str(release), "science": recipe.science(), "models": {"bundle": "0123abcd" * 8},
+        "run_id": "run-1", "recipe": recipe.model_dump(mode="json"), "versions": {"schema": 1},
+    }  # fmt: skip
+    write_json(folder.record, record | (changes or {}))
     p = probabilities(N, len(leaves), seed=5)
     best, best_prob = np.array(leaves)[p.argmax(axis=1)].astype(object), p.max(axis=1)
     best[:unsure] = UNCLASSIFIED
@@ -163,7 +163,7 @@ def make(
             mine["p_variable"] = 1 - p[good, 0]
         if periods:
             mine["period"] = np.where(best[good] == "RRab", 0.55, np.nan)
-        size = commit(rows_table(mine, row_schema(leaves)), folder.rows(ORDER, pixel), folder.scratch)
+        size, _ = commit(rows_table(mine, row_schema(leaves)), folder.rows(ORDER, pixel), folder.scratch)
         refused = {name: np.broadcast_to(values, N)[bad] for name, values in common.items()}
         refused |= {
             "n_good": [7] * len(bad),
@@ -179,10 +179,11 @@ def make(
                 versions={"numpy": "2.4.6"}, finished="2026-01-01T00:00:00+00:00",
             ),
         )  # fmt: skip
-    publish(folder, name="tiny", provenance={"lightmill_recipe": "ztf-dr"})
+    catalogue = folder.catalogue
+    version = publish(catalogue, [folder], catalogue_name="tiny", provenance={"lightmill_recipe": "ztf-dr"})
     if not receipts:
-        shutil.rmtree(folder.receipts)
-    return Made(release, folder.out, stars, best[: N - SHORT], best_prob[: N - SHORT])
+        (version.root / "receipts.parquet").unlink()
+    return Made(release, catalogue.root, stars, best[: N - SHORT], best_prob[: N - SHORT])
 
 
 @pytest.fixture(scope="module")
@@ -274,7 +275,7 @@ def test_reads_the_light_curves_of_the_rows(made: Made) -> None:
 
 
 def open_rows(catalogue: Path, order: int, pixel: int) -> list[dict]:
-    return pq.ParquetFile(RunFolder(catalogue).rows(order, pixel)).read().to_pylist()
+    return pq.ParquetFile(CatalogueFolder(catalogue).run("run-1").rows(order, pixel)).read().to_pylist()
 
 
 def test_reading_is_bounded(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,13 +299,13 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("undrawn")
 def test_without_the_release(made: Made, tmp_path: Path) -> None:
     """The page says what is missing and holds the rest, the failed partitions too."""
-    failures = RunFolder(made.catalogue).failures
-    failures.write_text(json.dumps(FAILURES))
+    failure = CatalogueFolder(made.catalogue).run("run-1").failure(2, 99, 1)
+    write_json(failure, asdict(FAILURE))
     try:
         out = tmp_path / "new" / "a.html"
         page = Page(report(made.catalogue, out, release="gone").read_text(encoding="utf-8"))
     finally:
-        failures.unlink()
+        failure.unlink()
     assert [path.name for path in out.parent.iterdir()] == ["a.html"]
     assert page.words.count("could not be read here") == 2
     assert "gone is not a HATS catalogue" in page.words
@@ -333,11 +334,9 @@ def test_finds_the_release_where_it_is_now(made: Made, tmp_path: Path) -> None:
 def test_with_little_to_go_on(tmp_path: Path, make_stars: Callable, write_hats: Callable) -> None:
     """No gate, no receipts, no periods, a recipe of another version, no release."""
     made = make(
-        tmp_path, make_stars, write_hats, leaves=("EW", "RRab"), gate=False, receipts=False, periods=False
-    )
-    record = RunFolder(made.catalogue).record
-    content = json.loads(record.read_text())
-    record.write_text(json.dumps(content | {"recipe": {"name": "old", "unknown": 1}}))
+        tmp_path, make_stars, write_hats, leaves=("EW", "RRab"), gate=False, receipts=False, periods=False,
+        changes={"recipe": {"name": "old", "unknown": 1}},
+    )  # fmt: skip
     page = Page(report(made.catalogue).read_text())
     assert "periods" not in page.ids
     assert "There was no gate" in page.words
@@ -364,7 +363,7 @@ def test_the_unclassified_have_their_row(
 
 
 def test_recipe_with_fields_of_another_version(made: Made) -> None:
-    run = json.loads(RunFolder(made.catalogue).record.read_text())
+    run = CatalogueFolder(made.catalogue).run("run-1").facts()
     run["recipe"]["operational"]["gone_since"] = 1
     recipe = recipe_of(run)
     assert recipe is not None
@@ -379,15 +378,15 @@ def test_refuses_what_is_no_catalogue(made: Made, tmp_path: Path, write_catalogu
     with pytest.raises(ReportError, match="not made by lightmill run"):
         report(made.release)
     write_catalogue(tmp_path / "other", np.array([1.0, 2.0]), np.array([3.0, 4.0]))
-    with pytest.raises(ReportError, match=r"no run/run\.json"):
-        report(tmp_path / "other")
+    with pytest.raises(ReportError, match=r"has no versions/NAME/version\.json"):
+        report(tmp_path / "other" / "versions" / "v1" / "objects")
     with pytest.raises(ReportError, match="is a folder"):
         report(made.catalogue, tmp_path)
 
 
 def test_says_why_nothing_is_published(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    folder.start_or_resume({"release": "x"}, {})
+    folder = CatalogueFolder(tmp_path).run("r")
+    write_json(folder.record, {"release": "x"})
     write_receipt(folder.receipts, Receipt(2, 1, "f" * 64, 9, 0, {"too_few_epochs": 9}, 0, 0.1))
     with pytest.raises(ReportError, match="9 too_few_epochs"):
         report(tmp_path)
