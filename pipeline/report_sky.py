@@ -24,7 +24,9 @@ from mocpy import MOC
 
 from lightmill.pipeline.report_style import INK, PALE, VERMILION, axes_grid, new_figure, number, picture
 
-__all__ = ["WHOLE_SKY", "ZOOM", "Projection", "SkyCells", "around", "sky"]
+__all__ = [
+    "COLOURS", "WHOLE_SKY", "ZOOM", "Projection", "SkyCells", "around", "draw_graticule", "label_offsets", "sky",
+]  # fmt: skip
 
 ZOOM = 25.0  # degrees: what lies within this radius is shown larger
 
@@ -121,9 +123,9 @@ def sky(maps: Mapping[str, SkyCells], failed: np.ndarray) -> Figure:
     for axes, (title, cells) in zip(every, maps.items(), strict=True):
         _draw_cells(figure, axes, projection, cells)
         if zoomed:
-            _label(axes, projection)
+            label_offsets(axes, projection)
         else:
-            _draw_graticule(axes)
+            draw_graticule(axes)
         if len(failed):
             where = projection.plane(*failed.T)
             axes.plot(*where, "x", color=VERMILION, ms=7, mew=2, zorder=6, label="failed partition")
@@ -165,14 +167,14 @@ def _few(density: np.ndarray) -> Callable[[float, float], str]:
     return label
 
 
-def _label(axes: Axes, projection: Projection) -> None:
+def label_offsets(axes: Axes, projection: Projection) -> None:
     """Axes of a zoom, which a failed partition outside does not widen."""
     axes.set(xlim=np.array((-1, 1)) * projection.half[0], ylim=np.array((-1, 1)) * projection.half[1])
     axes.set_xlabel(f"offset to the west of right ascension {projection.ra:.3f}° [deg]")
     axes.set_ylabel(f"offset to the north of declination {projection.dec:+.3f}° [deg]".replace("-", "−"))
 
 
-def _draw_graticule(axes: Axes) -> None:
+def draw_graticule(axes: Axes) -> None:
     """Outline, meridians, parallels and the galactic plane on the whole sky."""
     width, height = (2 * half for half in WHOLE_SKY.half)
     axes.set_axis_off()
