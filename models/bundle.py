@@ -119,8 +119,15 @@ class Bundle:
 
     @property
     def threshold(self) -> float:
-        """p_variable from which a light curve is passed on; 0 without a gate."""
+        """p_variable from which a light curve is passed on; 0 without a gate. For few epochs see `thresholds`."""
         return self.manifest.gate.threshold if self.manifest.gate else 0.0
+
+    def thresholds(self, epochs: np.ndarray) -> np.ndarray:
+        """(n,) float64: p_variable from which light curves of so many epochs are passed on; 0 without a gate."""
+        few = self.manifest.gate.few if self.manifest.gate else None
+        if few is None:
+            return np.full(len(epochs), self.threshold)
+        return np.where(np.asarray(epochs) < few.below, few.threshold, self.threshold)
 
     @property
     def priors(self) -> np.ndarray:

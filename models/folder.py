@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from lightmill.models import store
-from lightmill.models.manifest import FORMAT, FileEntry, Manifest
+from lightmill.models.manifest import READ, FileEntry, Manifest
 
 __all__ = [
     "CARD",
@@ -110,11 +110,11 @@ def read_manifest(name_or_path: str | Path) -> Manifest:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise BundleError(f"{path}: not JSON: {error}; the bundle is damaged: get it anew") from error
-    if not isinstance(raw, dict) or raw.get("format") != FORMAT:
+    if not isinstance(raw, dict) or raw.get("format") not in READ:
         found = raw.get("format") if isinstance(raw, dict) else type(raw).__name__
         raise BundleError(
-            f"{path}: format {found!r}, this Lightmill reads {FORMAT}: train the bundle anew, or use the version that "
-            "wrote it"
+            f"{path}: format {found!r}, this Lightmill reads {READ[0]} to {READ[-1]}: train the bundle anew, or use "
+            "the version that wrote it"
         )
     stated = raw.pop("digest", None)
     try:

@@ -14,8 +14,10 @@ from lightmill.models.taxonomy import check_classes
 
 __all__ = [
     "FORMAT",
+    "READ",
     "CombinerPart",
     "Expert",
+    "FewEpochs",
     "FileEntry",
     "GatePart",
     "Manifest",
@@ -25,8 +27,11 @@ __all__ = [
     "pool_name",
 ]
 
-FORMAT = 2
-"""Version of the format; a reader refuses what it does not know."""
+FORMAT = 3
+"""Version of the format; a reader refuses what it does not know. 3: a gate may have a threshold for few epochs."""
+
+READ = (2, 3)
+"""Versions that are read: what is new in 3 is left out of the content where there is none, so digests of 2 hold."""
 
 
 class _Part(BaseModel):
@@ -113,6 +118,13 @@ class PeriodPart(_Part):
     limits: dict[str, float]  #: of the search: fmin, fmax [1/d], oversampling, candidates
 
 
+class FewEpochs(_Part):
+    """Where the gate opens for light curves of few epochs, in which less shows."""
+
+    below: int = Field(ge=1)  #: number of epochs from which `GatePart.threshold` holds
+    threshold: float = Field(ge=0, le=1)  #: p_variable from which one with fewer passes
+
+
 class GatePart(_Part):
     """What the gate takes, its calibration, and where it opens."""
 
@@ -120,12 +132,13 @@ class GatePart(_Part):
     slope: float = Field(gt=0)  #: of the sigmoid that makes margins probabilities
     intercept: float
     threshold: float = Field(ge=0, le=1)  #: p_variable from which a light curve passes
+    few: FewEpochs | None = Field(default=None, exclude_if=lambda few: few is None)  #: None: the same for all
 
 
 class Manifest(_Part):
     """One bundle, without its weights."""
 
-    format: Literal[2] = 2
+    format: Literal[2, 3] = 3
     name: str = Field(min_length=1)
     classes: tuple[str, ...] = Field(min_length=2)
     dt_edges: tuple[float, ...] = Field(min_length=2)  #: [d]

@@ -67,7 +67,8 @@ def answer(
     if asking.gate and bundle.has_gate:
         with stage("gate"):
             p_variable = bundle.gate(table[:, [index_of(name) for name in bundle.statistics]])
-            passed = p_variable >= (bundle.threshold if asking.threshold is None else asking.threshold)
+            least = bundle.thresholds(table[:, index_of("n")])
+            passed = p_variable >= (least if asking.threshold is None else asking.threshold)
     needs = bundle.manifest.needs(asking.experts)
     p_class = [np.empty((0, len(bundle.classes)), np.float32)]
     chosen, novelty = [], []

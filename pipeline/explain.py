@@ -67,6 +67,7 @@ class Explained:
     period: float | None  #: [d], the one that the experts were given
     probabilities: dict[str, float]  #: as a run with this recipe would give, by leaf
     p_variable: float | None  #: None: there is no gate
+    threshold: float | None  #: p_variable from which it passes the gate
     passed: bool  #: the gate
     gate: (
         tuple[np.ndarray, np.ndarray] | None
@@ -90,7 +91,6 @@ class Explanations:
     bundle: Bundle
     recipe: Recipe
     release: str
-    threshold: float  #: p_variable from which a light curve passes the gate
     found: tuple[Explained, ...]
     missing: dict[str, str]  #: why the others could not be explained, by identifier
 
@@ -147,9 +147,8 @@ def explain(
         raise ValueError("; ".join(f"{name}: {reason}" for name, reason in missing.items()))
     loaded, asking = load(bundle), asking_of(used)
     found = _explained(loaded, asking, good, curves, names, used)
-    threshold = loaded.threshold if asking.threshold is None else asking.threshold
     kept = tuple(one for one in found if one.identifier not in missing)
-    return Explanations(loaded, used, release, threshold, kept, missing)
+    return Explanations(loaded, used, release, kept, missing)
 
 
 def overview(bundle: str | Path) -> Overview:
@@ -204,7 +203,7 @@ def _explained(
     order = np.argsort(-of_class, axis=1, kind="stable")
     target, rival = order[:, 0], order[:, 1]
     every = _looks(bundle, asking, views, target, rival)
-    probabilities, passed = _as_in_a_run(bundle, asking, answers)
+    probabilities, passed, threshold = _as_in_a_run(bundle, asking, answers)
     gate = _gate(bundle, answers.statistics)
     found = []
     for i, at in enumerate(good.accepted.tolist()):
@@ -220,6 +219,7 @@ def _explained(
                 period=float(1 / frequency) if frequency > 0 else None,
                 probabilities=dict(zip(bundle.leaves, probabilities[i].tolist(), strict=True)),
                 p_variable=None if answers.p_variable is None else float(answers.p_variable[i]),
+                threshold=None if answers.p_variable is None else float(threshold[i]),
                 passed=bool(passed[i]),
                 gate=None if gate is None else (gate[0][i], gate[1][i]),
                 novelty=None if answers.novelty is None else float(answers.novelty[i]),
@@ -231,15 +231,20 @@ def _explained(
     return found
 
 
-def _as_in_a_run(bundle: Bundle, asking: Asking, answers: Answers) -> tuple[np.ndarray, np.ndarray]:
-    """(n, n_leaves) probabilities with the gate's threshold, which was set aside; and (n,) bool, who passes it."""
+def _as_in_a_run(
+    bundle: Bundle, asking: Asking, answers: Answers
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """With the gate's thresholds, set aside before: (n, n_leaves) probabilities, (n,) bool who passes, (n,) they."""
+    least = bundle.thresholds(answers.statistics[:, index_of("n")])
+    if asking.threshold is not None:
+        least = np.full(len(least), asking.threshold)
     if answers.p_variable is None:
-        return answers.probabilities, answers.passed
-    passed = answers.p_variable >= (bundle.threshold if asking.threshold is None else asking.threshold)
+        return answers.probabilities, answers.passed, least
+    passed = answers.p_variable >= least
     priors = mix_of(asking.mix, bundle.classes) if asking.mix else bundle.priors
     none = np.empty((0, len(bundle.classes)), np.float32)
     stopped = cascade.leaf_probabilities(answers.p_variable, none, np.zeros(len(passed), bool), priors)
-    return np.where(passed[:, None], answers.probabilities, stopped), passed
+    return np.where(passed[:, None], answers.probabilities, stopped), passed, least
 
 
 def _unsure(probabilities: np.ndarray, novelty: float | None, classes: ClassesTable) -> str:

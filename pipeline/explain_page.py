@@ -106,7 +106,7 @@ def _about(one: Explained, found: Explanations, band: str) -> dict[str, str]:
             if one.passed
             else "stopped by the gate: a run does not ask the experts; here they were"
         )
-        facts["p_variable"] = f"{one.p_variable:.3f}, threshold {found.threshold:.3g}: {done}"
+        facts["p_variable"] = f"{one.p_variable:.3f}, threshold {one.threshold:.3g}: {done}"
     return facts
 
 

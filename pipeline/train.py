@@ -114,6 +114,7 @@ def train(
         gate=GatePart(
             statistics=tuple(gate.report["statistics"]),
             slope=gate.slope, intercept=gate.intercept, threshold=gate.threshold,
+            few=gate.few,
         ) if gate else None,
         priors=tuple(float(share) for share in counts / counts.sum()),
         training={

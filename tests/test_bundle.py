@@ -168,6 +168,7 @@ def test_what_is_loaded(made: Path, loaded: Bundle):
     assert loaded.has_gate
     assert loaded.statistics == ("std", "eta")
     assert loaded.threshold == 0.2
+    np.testing.assert_array_equal(loaded.thresholds(np.array([20, 500])), [0.2, 0.2])
     np.testing.assert_allclose(loaded.priors, [0.5, 0.3, 0.2])
     assert loaded.metrics == {"macro_f1": 0.5}
     assert loaded.card == "# tiny\n"
@@ -354,10 +355,10 @@ def test_a_changed_manifest_is_refused(copy: Path):
     [
         (
             lambda raw: raw.update(format=1),
-            r"bundle.json: format 1, this Lightmill reads 2: train the bundle anew, or use the version that wrote it",
+            "bundle.json: format 1, this Lightmill reads 2 to 3: train the bundle anew, or use the version that wrote",
         ),
-        (lambda raw: raw.update(format=3), "format 3, this Lightmill reads 2"),
-        (lambda raw: raw.pop("format"), "format None, this Lightmill reads 2"),
+        (lambda raw: raw.update(format=4), "format 4, this Lightmill reads 2 to 3"),
+        (lambda raw: raw.pop("format"), "format None, this Lightmill reads 2 to 3"),
         (lambda raw: raw.pop("classes"), "classes: Field required"),
         (lambda raw: raw.update(extra=1), "extra: Extra inputs are not permitted"),
         (lambda raw: raw.update(priors=[0.5, 0.5]), "2 priors for 3 classes"),
@@ -374,6 +375,24 @@ def test_a_manifest_that_says_nonsense_is_refused(copy: Path, change: Callable[[
             check(copy)
 
 
+def test_few_epochs_have_a_threshold_of_their_own(copy: Path):
+    plain = load(copy)
+    rewrite(copy, lambda raw: raw["gate"].update(few={"below": 50, "threshold": 0.7}))
+    bundle = load(copy)
+    np.testing.assert_array_equal(
+        bundle.thresholds(np.array([20.0, 49.0, 50.0, 500.0])), [0.7, 0.7, 0.2, 0.2]
+    )
+    assert bundle.threshold == 0.2
+    assert bundle.digest != plain.digest
+
+
+def test_a_bundle_of_format_2_is_read(copy: Path):
+    """Nothing that is new is in its content: the digest that it was written with holds."""
+    assert "few" not in json.loads((copy / "bundle.json").read_text())["gate"]
+    rewrite(copy, lambda raw: raw.update(format=2))
+    assert load(copy).manifest.format == 2
+
+
 def test_a_bundle_of_format_1_is_refused_with_what_to_do(copy: Path):
     """As it was written: one network, a normalisation, no experts."""
     old = {
@@ -382,7 +401,7 @@ def test_a_bundle_of_format_1_is_refused_with_what_to_do(copy: Path):
         "gate": None, "priors": [0.5, 0.3, 0.2], "files": {},
     }  # fmt: skip
     (copy / "bundle.json").write_text(json.dumps(old))
-    with pytest.raises(BundleError, match="format 1, this Lightmill reads 2: train the bundle anew"):
+    with pytest.raises(BundleError, match="format 1, this Lightmill reads 2 to 3: train the bundle anew"):
         load(copy)
 
 

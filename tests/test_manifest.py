@@ -147,7 +147,7 @@ def test_what_experts_need():
 
 
 REFUSALS = [
-    ({"format": 1}, "Input should be 2"),
+    ({"format": 1}, "Input should be 2 or 3"),
     ({"extra": 1}, "Extra inputs are not permitted"),
     ({"name": ""}, "at least 1 character"),
     ({"classes": ["EW"], "priors": [1.0]}, "at least 2 items"),
