@@ -17,24 +17,40 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from lightmill.pipeline import cli_audit, cli_explain, cli_labels, cli_models
+from lightmill.pipeline import (
+    cli_audit,
+    cli_compare,
+    cli_explain,
+    cli_labels,
+    cli_ledger,
+    cli_models,
+    cli_plan,
+    cli_publish,
+    cli_report,
+    cli_runs,
+)
 from lightmill.pipeline.cli_common import (
+    BoxOption,
+    ConeOption,
+    LedgerOption,
+    MocOption,
     Out,
     Summarise,
     TextOrJson,
     Workers,
+    cone_of,
     local,
     messages,
     pairs,
     print_facts,
     print_json,
+    region_of,
 )
 
 # what a command needs beyond this is imported inside it: `query` must not wait for Dask, nor Dask for TensorFlow
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from lightmill.catalogs.partitions import Cone, Region
     from lightmill.pipeline.run import Summary
 
 __all__ = ["app", "main"]
@@ -73,58 +89,6 @@ class SimulatedLayout(StrEnum):
 
     nested = "nested"
     list = "list"
-
-
-def _cone(text: str) -> Cone:
-    from astropy.coordinates import Angle
-
-    from lightmill.catalogs.partitions import Cone
-
-    try:
-        ra, dec, radius = (part.strip() for part in text.split(","))
-        cone = Cone(float(ra) % 360, float(dec), float(Angle(radius, unit="deg").deg))
-    except ValueError as error:
-        raise typer.BadParameter(
-            f"{text!r} is not ra,dec,radius in degrees, for example 210.5,-5.2,0.5"
-        ) from error
-    if not (abs(cone.dec) <= 90 and 0 < cone.radius <= 180):
-        raise typer.BadParameter(
-            f"declination must lie in ±90, radius in 0…180 degrees, got {cone.dec}, {cone.radius}"
-        )
-    return cone
-
-
-def _region(cone: str | None, box: str | None, moc: Path | None) -> Region | None:
-    from lightmill.catalogs.partitions import Box
-
-    if sum(given is not None for given in (cone, box, moc)) > 1:
-        raise typer.BadParameter("give one of --cone, --box and --moc")
-    if cone is not None:
-        return _cone(cone)
-    if moc is not None:
-        from mocpy import MOC
-
-        try:
-            return MOC.load(moc, format="json" if moc.suffix == ".json" else "fits")
-        except (OSError, ValueError) as error:
-            raise typer.BadParameter(f"{moc} is not a coverage map in FITS or JSON: {error}") from error
-    if box is None:
-        return None
-    try:
-        ra1, ra2, dec1, dec2 = (float(part) for part in box.split(","))
-    except ValueError as error:
-        raise typer.BadParameter(
-            f"{box!r} is not ra1,ra2,dec1,dec2 in degrees, for example 350,10,-5,5"
-        ) from error
-    if not -90 <= dec1 < dec2 <= 90:
-        raise typer.BadParameter(f"declinations must increase within ±90, got {dec1} and {dec2}")
-    return Box((ra1, ra2), (dec1, dec2))
-
-
-ConeOption = Annotated[
-    str | None,
-    typer.Option("--cone", metavar="RA,DEC,R", help="Only around a point; degrees, or R as 30arcsec."),
-]
 
 
 def _version(wanted: bool) -> None:
@@ -279,38 +243,74 @@ def evaluate(
 
 @app.command()
 def run(
-    release: Annotated[str, typer.Argument(help="HATS catalogue of light curves: path or fsspec URL.")],
-    out: Out,
-    recipe: Annotated[str, typer.Option(help="Recipe, by name or path.")] = "ztf-dr",
+    release: Annotated[
+        str, typer.Argument(help="HATS catalogue of light curves: path or fsspec URL; or a saved plan.")
+    ],
+    out: Annotated[str, typer.Option("--out", help="Catalogue: path, or fsspec URL of an object store.")],
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="Recipe, by name or path (default ztf-dr; of a plan only its [operational])."),
+    ] = None,
     workers: Workers = None,
     cone: ConeOption = None,
-    box: Annotated[
+    box: BoxOption = None,
+    moc: MocOption = None,
+    scheduler: Annotated[
         str | None,
-        typer.Option("--box", metavar="RA1,RA2,DEC1,DEC2", help="Only a zone; RA1 > RA2 crosses 0."),
+        typer.Option(help="Address or file of a Dask scheduler (default: processes of this machine)."),
     ] = None,
-    moc: Annotated[Path | None, typer.Option("--moc", help="Only a coverage map, FITS or JSON.")] = None,
+    ledger: LedgerOption = None,
     form: Summarise = TextOrJson.table,
 ) -> None:
     """Classify a release into a HATS catalogue; run it again to do only what is missing.
 
-    A cone, box or coverage map chooses whole partitions. Exit code 3: finished, but some partitions failed.
+    With a release: plans, executes and publishes in one go. A cone, box or coverage map chooses whole partitions.
+    With a plan (`lightmill plan … --out PLAN`): executes exactly that, and publishes nothing.
+
+    SIGINT (Ctrl-C) or SIGTERM lets what is under way finish; a second one stops at once. Exit codes: 0 done; 3 done,
+    but partitions failed; 130 or 143 stopped by SIGINT or SIGTERM, the same command goes on.
 
     Example: `lightmill run release --recipe ztf-dr --out catalogue --workers 2`
-    """
-    from lightmill.pipeline.progress import RunProgress
-    from lightmill.pipeline.recipe import load_recipe
-    from lightmill.pipeline.run import run as start
 
-    region = _region(cone, box, moc)
+    Example: `lightmill run week.plan --out s3://archive/catalogue --scheduler tcp://head:8786`
+    """
+    import signal
+
+    from lightmill.pipeline.execute import Machine
+    from lightmill.pipeline.planfile import load_plan
+    from lightmill.pipeline.progress import RunProgress
+    from lightmill.pipeline.recipe import Recipe, load_recipe
+    from lightmill.pipeline.run import run as start
+    from lightmill.pipeline.run import run_plan
+    from lightmill.pipeline.signals import stoppable
+
+    region = region_of(cone, box, moc)
     watch = RunProgress(messages)
-    try:
-        summary = start(release, load_recipe(recipe), out, workers=workers, region=region, watch=watch)
-    except KeyboardInterrupt:
-        messages.print("lightmill: interrupted; the same command goes on where it stopped")
-        raise typer.Exit(INTERRUPTED) from None
-    finally:
-        watch.close()
+    machine = Machine(workers=workers, scheduler=scheduler, ledger=ledger)
+
+    def stopping(number: int) -> None:
+        watch("stopping", {"signal": signal.Signals(number).name})
+
+    with stoppable(stopping) as stop:
+        try:
+            if Path(release).is_file():
+                if region is not None:
+                    raise typer.BadParameter("a plan says itself which partitions: give no region")
+                plan = load_plan(Path(release))
+                applied = load_recipe(recipe) if recipe else Recipe.model_validate(plan.identity.recipe)
+                summary = run_plan(plan, out, machine=machine, recipe=applied, watch=watch, stop=stop)
+            else:
+                applied = load_recipe(recipe or "ztf-dr")
+                summary = start(release, applied, out, region=region, machine=machine, watch=watch, stop=stop)
+        except KeyboardInterrupt:
+            messages.print("lightmill: stopped at once; the same command goes on where it was")
+            raise typer.Exit(128 + (stop.signal or signal.SIGINT)) from None
+        finally:
+            watch.close()
     _print_summary(summary, form)
+    if summary.state == "stopped":
+        messages.print("lightmill: stopped; the same command goes on where it was")
+        raise typer.Exit(128 + (stop.signal or signal.SIGINT))
     if summary.failed:
         raise typer.Exit(PARTIAL)
 
@@ -359,7 +359,7 @@ def query(
     objectid = None if identifier is None else objectid_of(identifier)
     found = ask(
         catalogue,
-        Question(_cone(cone) if cone else None, best_class, min_prob, objectid, sql, shown),
+        Question(cone_of(cone) if cone else None, best_class, min_prob, objectid, sql, shown),
     )
     if len(found) == 0 and objectid is not None and sql is None:
         reason = why_rejected(catalogue, objectid)
@@ -379,27 +379,6 @@ def query(
     else:
         out.write_bytes(data)
         messages.print(f"{len(found)} rows written to {out}")
-
-
-@app.command()
-def report(
-    catalogue: Annotated[Path, typer.Argument(help="Classification catalogue, local.")],
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", callback=local, help="HTML file (default: report.html in the catalogue)."),
-    ] = None,
-    release: Annotated[
-        str | None, typer.Option(help="Where the light curves are now, if they moved.")
-    ] = None,
-) -> None:
-    """Write one self-contained HTML page about a catalogue, with pictures.
-
-    Example: `lightmill report catalogue --out report.html`
-    """
-    from lightmill.pipeline.report import report as write
-
-    page = write(catalogue, out, release=release)
-    typer.echo(str(page))
 
 
 @app.command()
@@ -451,9 +430,15 @@ def warmup() -> None:
 
 
 cli_audit.register(app)
+cli_compare.register(app)
 cli_explain.register(app)
 cli_labels.register(app)
+cli_ledger.register(app)
 cli_models.register(app)
+cli_plan.register(app)
+cli_publish.register(app)
+cli_report.register(app)
+cli_runs.register(app)
 
 
 def main() -> None:
@@ -473,32 +458,34 @@ def main() -> None:
 
 def _print_summary(summary: Summary, form: TextOrJson) -> None:
     if form is TextOrJson.json:
-        facts = asdict(summary)
-        print_json(facts)
+        print_json(asdict(summary))
         return
     rejected = ", ".join(f"{n:,} {reason}" for reason, n in sorted(summary.rejected.items())) or "none"
+    nothing = (
+        "none: no light curve could be classified" if summary.state == "complete" else "nothing published"
+    )
+    rows = {
+        "run": summary.run_id or "none was needed",
+        "light curves": f"{summary.light_curves:,} in {summary.partitions:,} partitions, "
+        f"{summary.computed:,} computed now",
+        "classified": f"{summary.classified:,}",
+        "rejected": rejected,
+        "failed": f"{len(summary.failed):,} partitions",
+        "time": f"{summary.seconds:.1f} s, {summary.light_curves_per_second:,.0f} light curves/s",
+        "peak memory": f"{summary.peak_rss_bytes / 2**20:,.0f} MiB in a worker",
+        "catalogue": f"{summary.catalogue}, version {summary.version}" if summary.catalogue else nothing,
+    }
     table = Table(show_header=False, box=None)
-    for key, text in (
-        (
-            "light curves",
-            f"{summary.light_curves:,} in {summary.partitions:,} partitions, {summary.computed:,} computed now",
-        ),
-        ("classified", f"{summary.classified:,}"),
-        ("rejected", rejected),
-        ("failed", f"{len(summary.failed):,} partitions"),
-        ("time", f"{summary.seconds:.1f} s, {summary.light_curves_per_second:,.0f} light curves/s"),
-        ("peak memory", f"{summary.peak_rss_bytes / 2**20:,.0f} MiB in a worker"),
-        ("catalogue", summary.catalogue or "none: no light curve could be classified"),
-    ):
+    for key, text in rows.items():
         table.add_row(key, text)
     Console().print(table)
     for failure in summary.failed:
+        messages.print(str(failure), markup=False, soft_wrap=True)
+    if any(failure.quarantined for failure in summary.failed):
         messages.print(
-            str(failure),
-            markup=False,
-            soft_wrap=True,
+            "what is in quarantine is tried again when it changes, or after: lightmill quarantine release"
         )
-    if summary.failed:
+    if not all(failure.quarantined for failure in summary.failed):
         messages.print("the same command tries the failed partitions again")
 
 
