@@ -307,7 +307,7 @@ def run(
             raise typer.Exit(128 + (stop.signal or signal.SIGINT)) from None
         finally:
             watch.close()
-    _print_summary(summary, form)
+    _print_summary(summary, form, out)
     if summary.state == "stopped":
         messages.print("lightmill: stopped; the same command goes on where it was")
         raise typer.Exit(128 + (stop.signal or signal.SIGINT))
@@ -456,7 +456,7 @@ def main() -> None:
         sys.exit(INTERRUPTED)
 
 
-def _print_summary(summary: Summary, form: TextOrJson) -> None:
+def _print_summary(summary: Summary, form: TextOrJson, out: str) -> None:
     if form is TextOrJson.json:
         print_json(asdict(summary))
         return
