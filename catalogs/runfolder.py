@@ -177,9 +177,8 @@ class RunFolder:
         """Remove what killed workers and drivers were writing."""
         if not storage.is_local(self.root):
             return
-        for pattern in ("scratch/*", "receipts/*/*/.*.part", ".*.part"):
-            for path in self.root.glob(pattern):
-                path.unlink(missing_ok=True)
+        for path in (*self.scratch.glob("*"), *self.root.rglob(".*.part")):
+            path.unlink(missing_ok=True)
 
     def seal(self) -> None:
         """Write all receipts into one file: whoever plans later need not open each."""

@@ -196,6 +196,7 @@ def _finish(folder: RunFolder, journal: Journal, ledger: Ledger, stopped: bool) 
     state = "stopped" if stopped else "partial" if journal.done < journal.units else "complete"
     counts = {"units": journal.units, "done": journal.done, "failed": journal.units - journal.done}
     if not stopped:
+        folder.clear_scratch()
         folder.seal()
         write_json(
             folder.end,
