@@ -57,9 +57,11 @@ def read_batches(partition: Partition, layout: Layout, max_epochs: int) -> Itera
             index = [SPATIAL_INDEX_COLUMN] if SPATIAL_INDEX_COLUMN in schema.names else []
             rows = _rows_per_batch(parquet, layout, max_epochs)
             columns = [*layout.row_columns, *_leaves(parquet, layout), *index]
-            # one thread: the process is one of many on its host
-            for batch in parquet.iter_batches(rows, columns=columns, use_threads=False):
-                yield from from_arrow(batch, layout).split(max_epochs)
+            for groups in _groups(parquet, layout, max_epochs):
+                # one thread: the process is one of many on its host
+                found = parquet.iter_batches(rows, row_groups=groups, columns=columns, use_threads=False)
+                for batch in found:
+                    yield from from_arrow(batch, layout).split(max_epochs)
 
 
 def count_rows(partition: Partition) -> int:
@@ -86,6 +88,25 @@ def _leaves(parquet: pq.ParquetFile, layout: Layout) -> list[str]:
     parts = [parquet.schema.column(i).path.split(".") for i in range(len(parquet.schema))]
     names = [name.split(".") for name in layout.epoch_columns]
     return [".".join(p) for first, *rest in names for p in parts if p[0] == first and set(rest) <= set(p)]
+
+
+def _groups(parquet: pq.ParquetFile, layout: Layout, max_epochs: int) -> Iterator[list[int]]:
+    """Row groups to read together, of at most `max_epochs` epochs unless one alone has more.
+
+    Arrow keeps the compressed pages of all row groups that one iterator has passed: a file in one go would pile up.
+    """
+    paths = [parquet.schema.column(i).path for i in range(len(parquet.schema))]
+    leaf, meta = paths.index(_leaves(parquet, layout)[0]), parquet.metadata
+    held, epochs = list[int](), 0
+    for group in range(meta.num_row_groups):
+        more = meta.row_group(group).column(leaf).num_values
+        if held and epochs + more > max_epochs:
+            yield held
+            held, epochs = [], 0
+        held.append(group)
+        epochs += more
+    if held:
+        yield held
 
 
 def _rows_per_batch(parquet: pq.ParquetFile, layout: Layout, max_epochs: int) -> int:

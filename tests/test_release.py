@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lightmill.catalogs.lightcurves import LAYOUTS, LayoutError
-from lightmill.catalogs.partitions import Cone, NotHats
+from lightmill.catalogs.partitions import Cone, File, NotHats, Partition
 from lightmill.catalogs.release import count_epochs, count_rows, open_release, read_batches
 
 ALL = 10**9
@@ -314,3 +314,32 @@ def test_a_partition_that_lists_no_file(tiny_release):
     partition = open_release(str(tiny_release)).table.partitions()[2]
     with pytest.raises(FileNotFoundError, match=f"{partition}: no Parquet file, though the catalogue lists"):
         list(read_batches(partition, release.layout, ALL))
+
+
+def test_memory_follows_the_batch_and_not_the_file(tmp_path: Path) -> None:
+    """Arrow keeps the pages of all row groups that one iterator has passed: they must not pile up."""
+    rng = np.random.default_rng(1)
+    n, m, groups = 60, 500, 40
+    lists = {
+        name: pa.ListArray.from_arrays(
+            pa.array(np.arange(0, n * m + 1, m), pa.int32()), pa.array(rng.normal(18, 1, n * m)).cast(dtype)
+        )
+        for name, dtype in (("hmjd", pa.float64()), ("mag", pa.float32()), ("magerr", pa.float32()))
+    }
+    lists["catflags"] = pa.ListArray.from_arrays(lists["mag"].offsets, pa.array(np.zeros(n * m, np.int32)))
+    rows = {
+        "objectid": pa.array(np.arange(n)), "filterid": pa.array(np.ones(n), pa.int8()),
+        "objra": pa.array(np.full(n, 10.0)), "objdec": pa.array(np.full(n, 10.0)),
+    }  # fmt: skip
+    table = pa.table(rows | lists)
+    path = tmp_path / "part.parquet"
+    with pq.ParquetWriter(path, table.schema) as writer:
+        for _ in range(groups):
+            writer.write_table(table)
+    partition = Partition(0, 4, (File(str(path), path.stat().st_size, ""),), "", "{}")
+    before, most, epochs = pa.total_allocated_bytes(), 0, 0
+    for batch in read_batches(partition, LAYOUTS["list"], 2 * n * m):
+        epochs += batch.n_epochs
+        most = max(most, pa.total_allocated_bytes() - before)
+    assert epochs == groups * n * m
+    assert most < path.stat().st_size / 3
