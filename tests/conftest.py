@@ -566,3 +566,27 @@ def ledger_at(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'state' / 'ledger.sqlite'}"
     return request.getfixturevalue("postgres_url")
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """Address of an empty bucket behind a real S3 protocol server, which the environment leads to."""
+    import boto3
+    import s3fs
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    before = dict(os.environ)
+    os.environ |= {
+        "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+    }  # fmt: skip
+    s3fs.S3FileSystem.clear_instance_cache()  # those of an earlier server
+    boto3.client("s3").create_bucket(Bucket="archive")
+    yield "s3://archive"
+    s3fs.S3FileSystem.clear_instance_cache()
+    server.stop()
+    os.environ.clear()
+    os.environ |= before

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -270,26 +270,6 @@ def test_without_permission_it_stops(release: Path, tiny_ztf: Recipe, tmp_path: 
         subprocess.run(["chattr", "-i", str(objects)], capture_output=True)
         objects.chmod(0o755)
     assert go(plan, out, marks).state == "complete"
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    before = dict(os.environ)
-    os.environ |= {
-        "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-    }  # fmt: skip
-    boto3.client("s3").create_bucket(Bucket="archive")
-    yield "s3://archive"
-    server.stop()
-    os.environ.clear()
-    os.environ |= before
 
 
 def test_into_an_object_store(

@@ -5,32 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from moto.server import ThreadedMotoServer
 
 from lightmill.catalogs import storage
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    import boto3
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    before = dict(os.environ)
-    os.environ |= {
-        "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-    }  # fmt: skip
-    boto3.client("s3").create_bucket(Bucket="archive")
-    yield "s3://archive"
-    server.stop()
-    os.environ.clear()
-    os.environ |= before
 
 
 @pytest.fixture(params=["local", "s3"])

@@ -217,12 +217,13 @@ class Round:
 
     def _kill(self, rng: random.Random, driver: subprocess.Popen[bytes]) -> subprocess.Popen[bytes] | None:
         """Kill somebody; the driver, if it lives on."""
-        workers = [
-            p
-            for p in _below(driver.pid, *(c.pid for c in self._cluster[1:]))
-            if "spawn" in " ".join(_words(p))
-        ]
         kind = rng.choice(["driver", "worker", "worker", *(["scheduler"] if self.cluster else [])])
+        workers = self._workers(driver)
+        for _ in range(100):  # they are still starting, and this one is to die at work
+            if workers or kind != "worker" or driver.poll() is not None:
+                break
+            time.sleep(0.1)
+            workers = self._workers(driver)
         if kind == "worker" and workers:
             victim = rng.choice(workers)
             self.killed["worker"] += 1
@@ -237,6 +238,11 @@ class Round:
         driver.kill()
         driver.wait()
         return None
+
+    def _workers(self, driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
+        """The worker processes that there are."""
+        parents = [driver.pid, *(process.pid for process in self._cluster[1:])]
+        return [p for p in _below(*parents) if "spawn_main" in " ".join(_words(p))]
 
     def _start_cluster(self) -> str:
         """A scheduler and two workers as processes of their own; the scheduler's file."""
