@@ -20,11 +20,13 @@ __all__ = [
     "BATCH",
     "ENGINES",
     "FEATURES",
+    "ON_GPU",
     "PRECISIONS",
     "Network",
     "WeightsError",
     "configure",
     "configure_threads",
+    "has_gpu",
     "keras",
     "precision",
 ]
@@ -36,8 +38,11 @@ BACKENDS = {"tensorflow": "cpu", "jax": "jax", "torch": "torch"}  #: of Keras, a
 ENGINES, PRECISIONS = ("keras", "openvino"), ("float32", "bfloat16")
 _chosen = {"engine": "keras", "precision": "float32"}
 
-BATCH = 512
-"""Rows in one call: every call has this shape, the last one padded, so that TensorFlow plans it only once."""
+BATCH, ON_GPU = 512, 2**14
+"""Rows in one call, on CPUs and where the backend has a GPU, which would wait for the host with fewer.
+
+Every call has this shape, the last one padded, so that TensorFlow plans it only once.
+"""
 
 
 class WeightsError(ValueError):
@@ -161,6 +166,7 @@ class Network:
         self.shapes = {name: tuple(shapes[name]) for name in known.inputs}
         self.outputs = dict(outputs)
         self._call: Any = None
+        self._rows = BATCH
 
     def weights(self) -> dict[str, np.ndarray]:
         """Copies of the weights, float32, by name (`layer/kernel`)."""
@@ -230,15 +236,23 @@ class Network:
         names = [*self.outputs, FEATURES]
         sizes = {FEATURES: int(self.model.output[FEATURES].shape[-1]), **self.outputs}
         out = {name: np.empty((n, sizes[name]), np.float32) for name in names}
-        for start in range(0, n, BATCH):
-            piece = {
-                name: _padded(inputs[name][start : start + BATCH], shape)
-                for name, shape in self.shapes.items()
-            }
-            answers = self._compiled()(piece)
-            kept = min(BATCH, n - start)
+
+        def write(start: int, answers: Mapping[str, Any]) -> None:
+            kept = min(self._rows, n - start)
             for name in names:
                 out[name][start : start + kept] = keras().ops.convert_to_numpy(answers[name])[:kept]
+
+        call, begun = self._compiled(), []
+        for start in range(0, n, self._rows):
+            piece = {
+                name: _padded(inputs[name][start : start + self._rows], shape, self._rows)
+                for name, shape in self.shapes.items()
+            }
+            begun.append((start, call(piece)))
+            if len(begun) > 1:  # a GPU computes this piece while the host takes the one before
+                write(*begun.pop(0))
+        for one in begun:
+            write(*one)
         return out
 
     def inside(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -269,7 +283,8 @@ class Network:
 
     def _compiled(self) -> Any:
         if self._call is None:
-            self._call = _compile(self.model, self.shapes)
+            self._rows = ON_GPU if has_gpu() else BATCH
+            self._call = _compile(self.model, self.shapes, self._rows)
         return self._call
 
 
@@ -324,16 +339,28 @@ def _has_bfloat16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def _compile(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> Any:
+def has_gpu() -> bool:
+    """Whether the engine runs on a GPU."""
+    if _chosen["engine"] == "openvino":
+        return False
+    backend = keras().backend.backend()
+    if backend == "tensorflow":
+        return bool(need("tensorflow").config.list_physical_devices("GPU"))
+    if backend == "jax":
+        return str(need("jax", extra="jax").default_backend()) == "gpu"
+    return bool(need("torch", extra="torch").cuda.is_available())
+
+
+def _compile(model: Any, shapes: Mapping[str, tuple[int, ...]], rows: int) -> Any:
     """A function of one batch, as fast as the engine has it."""
     if _chosen["engine"] == "openvino":
-        return _openvino(model, shapes)
+        return _openvino(model, shapes, rows)
     backend = keras().backend.backend()
     if backend == "tensorflow":
         tf = need("tensorflow")
         function = tf.function(lambda x: model(x, training=False), autograph=False)
         return function.get_concrete_function(
-            {name: tf.TensorSpec((BATCH, *shape), tf.float32, name=name) for name, shape in shapes.items()}
+            {name: tf.TensorSpec((rows, *shape), tf.float32, name=name) for name, shape in shapes.items()}
         )
     if backend == "jax":
         jax = need("jax", extra="jax")
@@ -350,11 +377,11 @@ def _compile(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> Any:
     return apply
 
 
-def _openvino(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> Any:
+def _openvino(model: Any, shapes: Mapping[str, tuple[int, ...]], rows: int) -> Any:
     """OpenVINO's function of one batch, on as many threads as TensorFlow was told to use."""
     openvino = need("openvino", extra="openvino")
     names = [*shapes]
-    converted = openvino.convert_model(model, input=[(name, [BATCH, *shapes[name]]) for name in names])
+    converted = openvino.convert_model(model, input=[(name, [rows, *shapes[name]]) for name in names])
     threads = need("tensorflow").config.threading.get_intra_op_parallelism_threads() or 1
     compiled = openvino.Core().compile_model(
         converted,
@@ -376,13 +403,13 @@ def _openvino(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> Any:
     return apply
 
 
-def _padded(piece: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """BATCH rows float32, zeros behind those given."""
-    rows = np.asarray(piece, np.float32)
-    if len(rows) == BATCH:
-        return np.ascontiguousarray(rows)
-    padded = np.zeros((BATCH, *shape), np.float32)
-    padded[: len(rows)] = rows
+def _padded(piece: np.ndarray, shape: tuple[int, ...], rows: int) -> np.ndarray:
+    """So many rows float32, zeros behind those given."""
+    given = np.asarray(piece, np.float32)
+    if len(given) == rows:
+        return np.ascontiguousarray(given)
+    padded = np.zeros((rows, *shape), np.float32)
+    padded[: len(given)] = given
     return padded
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,9 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lightmill.models import networks
 from lightmill.models.extras import MissingExtra
 from lightmill.models.networks import BATCH, FEATURES, Network, WeightsError, configure, precision
 
+BENCH = runpy.run_path(str(Path(__file__).parent / "bench" / "gpu_networks.py"))
 SHAPE = (5, 6)
 FOLDED = {"folded": (16, 6), "scalars": (4,)}
 
@@ -98,6 +101,39 @@ def test_answers_do_not_depend_on_batches(network: Network, several: Network, pi
             assert values.dtype == np.float32
             np.testing.assert_allclose(np.concatenate([part[name] for part in split]), values, atol=1e-6)
             np.testing.assert_allclose(shuffled[name], values[order], atol=1e-6)
+
+
+def test_a_gpu_gets_larger_batches_and_gives_the_same_answers(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+):
+    x = images(700)
+    here = network.apply(x)
+    monkeypatch.setattr(networks, "has_gpu", lambda: True)
+    monkeypatch.setattr(networks, "ON_GPU", 300)
+    network.set_weights(network.weights())  # compiles anew
+    seen: list[int] = []
+    call = network._compiled()
+    network._call = lambda piece: seen.append(len(piece["image"])) or call(piece)
+    there = network.apply(x)
+    network._call = None  # for the tests to come
+    assert seen == [300, 300, 300]
+    for name, values in here.items():
+        np.testing.assert_allclose(there[name], values, atol=1e-6)
+
+
+def test_the_benchmark_of_a_gpu_needs_one(capsys: pytest.CaptureFixture[str]):
+    assert BENCH["main"]([]) == 1
+    assert "no GPU: Keras's backend tensorflow finds no device" in capsys.readouterr().err
+
+
+def test_the_benchmark_of_a_gpu_counts_multiplications(several: Network, network: Network):
+    # the paper's: 3 × 3 × 32 at each cell's window, then dense layers of 128
+    height, width = (size - 2 for size in network.shapes["image"])
+    flat, last = height * width * 32, network.outputs["class"]
+    assert BENCH["multiplications"](network) == height * width * 9 * 32 + flat * 128 + 128 * 128 + 128 * last
+    rows = BENCH["Row"]("dmdt", 512, 1000, 1e6, 2e5, 0.5, 0.25)
+    assert "| dmdt | 512 | 1e+03 | 1e+06 | 2e+05 | 50.0% | 25.0% |" in BENCH["table"]("card", [rows])
+    assert BENCH["check_split"]("several", several, curves(3000)) <= 1e-6
 
 
 def test_read_only_and_empty_input(network: Network, several: Network):

@@ -25,7 +25,6 @@ from pathlib import Path
 
 import numpy as np
 from numba import cuda, uint32
-from numba.core.errors import NumbaPerformanceWarning
 
 from lightmill.pipeline import dmdt_cuda
 from lightmill.pipeline.dmdt import GRIDS, dmdt_counts, search
@@ -172,7 +171,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(NO_GPU)
         return 1
     # the checks' batches are far too small for a GPU, and numba.cuda says so each time
-    warnings.simplefilter("ignore", NumbaPerformanceWarning)
+    warnings.filterwarnings("ignore", ".*Grid size")
     wrong = checks()
     if wrong:
         sys.stderr.write(f"{wrong}\n")

@@ -27,7 +27,6 @@ from unittest import mock
 
 import numpy as np
 from numba import cuda
-from numba.core.errors import NumbaPerformanceWarning
 
 from lightmill.pipeline import dmdt_cuda, period_cuda, period_cuda_fold
 from lightmill.pipeline.period import search
@@ -190,7 +189,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(NO_GPU)
         return 1
     # the checks' batches are far too small for a GPU, and numba.cuda says so each time
-    warnings.simplefilter("ignore", NumbaPerformanceWarning)
+    warnings.filterwarnings("ignore", ".*Grid size")
     wrong = checks()
     if wrong:
         sys.stderr.write(f"{wrong}\n")
