@@ -27,9 +27,10 @@ accuracy: .venv/installed
 	done
 	for bundle in build/accuracy/*; do $(BIN)/lightmill models card $$bundle; done
 
-# The tests and the checks see the built wheel, not the source tree.
+# The tests and the checks see the built wheel, not the source tree. A module of tests stays in one process; benchmarks
+# only have to run: their figures are for make bench.
 test: wheel
-	$(TEST)/python -m pytest $(PYTEST_ARGS)
+	$(TEST)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --benchmark-disable $(PYTEST_ARGS)
 
 lint: wheel
 	$(TEST)/ruff check .

@@ -280,7 +280,7 @@ def test_into_an_object_store(
     plan = make_plan(str(release), tiny_ztf)
     local = go(plan, tmp_path / "out", marks)
     catalogue, stop = CatalogueFolder.at(f"{bucket}/catalogue"), threading.Event()
-    machine = Machine(workers=2, function=Faulty(str(marks)), **FAST)
+    machine = Machine(workers=1, function=Faulty(str(marks)), **FAST)
     first = execute(
         plan, catalogue, machine, stop=stop,
         watch=lambda event, facts: stop.set() if event == "done" else None,

@@ -182,7 +182,7 @@ class TestGoodRelease:
         out = tmp_path / "catalogue"
         shutil.copytree(finished[0], out)
         before = stamps(out)
-        summary = run(str(simulated), with_science(recipe, min_epochs=30), out, workers=2)
+        summary = run(str(simulated), with_science(recipe, min_epochs=30), out, workers=1)
         assert summary.computed == summary.partitions == finished[1].partitions
         assert summary.run_id != finished[1].run_id
         assert before.items() < stamps(out).items()
@@ -190,7 +190,7 @@ class TestGoodRelease:
         assert set(rows.column("run_id").to_pylist()) == {summary.run_id}
         assert rows.column("n_good").to_numpy().min() >= 30
         # back to the first recipe: nothing has to be computed again
-        again = run(str(simulated), recipe, out, workers=2)
+        again = run(str(simulated), recipe, out, workers=1)
         assert again.computed == 0
         assert set(rows_of(out).column("run_id").to_pylist()) == {finished[1].run_id}
 
@@ -293,7 +293,7 @@ def test_bad_partitions_cost_nobody_else(
 ) -> None:
     root, files, whole = bad_partitions
     out = tmp_path / "catalogue"
-    summary = run(str(root), recipe, out, workers=2)
+    summary = run(str(root), recipe, out, workers=1)
     pixels = {name: int(path.parent.name.removeprefix("Npix=")) for name, path in files.items()}
     failed = {failure.pixel: failure.error for failure in summary.failed}
     assert set(failed) == {pixels["truncated"], pixels["foreign"]}
@@ -402,14 +402,14 @@ def test_disk_full(small_disk: Path, simulated: Path, recipe: Recipe) -> None:
     """The run stops with a clear error; what is there is whole; with room it goes on."""
     out = small_disk / "catalogue"
     with pytest.raises(RunError, match=r"No space left.*run the same command again"):
-        run(str(simulated), recipe, out, workers=2)
+        run(str(simulated), recipe, out, workers=1)
     whole = list(stamps(out))
     for path in whole:
         assert pq.ParquetFile(path).read().num_rows > 0
     assert not list(out.rglob("*.part"))
     proven = newest(out).done()
     subprocess.run(["mount", "-o", "remount,size=50m", str(small_disk)], check=True)
-    summary = run(str(simulated), recipe, out, workers=2)
+    summary = run(str(simulated), recipe, out, workers=1)
     assert summary.light_curves == 2500
     assert summary.computed == summary.partitions - len(proven)
     assert is_valid_catalog(out, strict=True)
