@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,12 +16,15 @@ TIMEOUT = 60.0  #: for the scheduler, and for its first worker [s]
 
 
 @contextmanager
-def cluster(workers: int, scheduler: str | None = None, memory: int | None = None) -> Iterator[Client]:
+def cluster(
+    workers: int, scheduler: str | None = None, memory: int | None = None, imports: Sequence[str] = ()
+) -> Iterator[Client]:
     """A client of a cluster of our own with so many workers, or of the one at an address.
 
     Parameters
     ----------
     memory : of each worker of our own [bytes]; None: its share of this machine's
+    imports : modules that workers of our own need, see `local.local_cluster`
     scheduler : tcp://host:port, tls://host:port, or the path of a scheduler file; None: processes of this machine
 
     Raises
@@ -30,7 +33,7 @@ def cluster(workers: int, scheduler: str | None = None, memory: int | None = Non
         if nobody answers there, or no worker comes.
     """
     if scheduler is None:
-        with local_cluster(workers, memory) as client:
+        with local_cluster(workers, memory, imports) as client:
             yield client
         return
     given = {"address": scheduler} if "://" in scheduler else {"scheduler_file": str(Path(scheduler))}

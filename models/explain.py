@@ -97,13 +97,23 @@ def saliency(
     """
     given = {source: np.asarray(inputs[source], np.float32) for source in _sources(expert, inputs)}
     rng, total = np.random.default_rng(seed), {source: np.zeros_like(x) for source, x in given.items()}
-    for _ in range(max(samples, 1)):
-        noisy = given
-        if samples:
-            noisy = {source: _noisy(x, _is_image(expert, source), spread, rng) for source, x in given.items()}
-        for source, slope in gradients(expert, noisy, target, rival).items():
-            total[source] += noisy[source] * slope
-    return {source: values / max(samples, 1) for source, values in total.items()}
+    copies = max(samples, 1)
+    together = max(
+        1, AT_ONCE // max(len(target), 1)
+    )  # copies in one call: it takes longer to begin than to compute
+    for start in range(0, copies, together):
+        listed = [
+            {
+                source: _noisy(x, _is_image(expert, source), spread, rng) if samples else x
+                for source, x in given.items()
+            }
+            for _ in range(min(together, copies - start))
+        ]
+        noisy = {source: np.concatenate([copy[source] for copy in listed]) for source in given}
+        classes = (None if one is None else np.tile(one, len(listed)) for one in (target, rival))
+        for source, slope in gradients(expert, noisy, *classes).items():
+            total[source] += (noisy[source] * slope).reshape(len(listed), *total[source].shape).sum(axis=0)
+    return {source: values / copies for source, values in total.items()}
 
 
 def class_map(

@@ -43,6 +43,7 @@ CANNOT_WRITE = (
     "run the same command again, which does only what is missing"
 )
 GIVEN_UP = ("failed", "quarantine")  #: decisions after which a unit is not tried again in this run
+IMPORTS = ("lightmill.pipeline.execute", "lightmill.models.ready")  #: what workers need
 WINDOW = 2  #: tries with the scheduler per worker: Dask must never hold a queue of a hundred thousand
 SLOWER = 20.0  #: times the time planned, after which a unit is given up
 LEAST_TIMEOUT = 1800.0  #: but never before [s]
@@ -235,7 +236,7 @@ def _drive(
     if machine.function is attempt_unit:
         warm_up()
     ordered = _ordered(todo, workers)
-    with cluster(workers, machine.scheduler, machine.memory) as client:
+    with cluster(workers, machine.scheduler, machine.memory, IMPORTS) as client:
         if machine.setup is not None:
             client.register_plugin(Prepare(machine.setup, make(ordered[0])))
         journal.state = "running"

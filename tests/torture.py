@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -240,9 +241,11 @@ class Round:
         return None
 
     def _workers(self, driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
-        """The worker processes that there are."""
+        """The worker processes that there are, and the ones that they were forked from."""
         parents = [driver.pid, *(process.pid for process in self._cluster[1:])]
-        return [p for p in _below(*parents) if "spawn_main" in " ".join(_words(p))]
+        return [
+            p for p in _below(*parents) if {"spawn_main", "forkserver"} & {*re.findall(r"\w+", " ".join(_words(p)))}
+        ]
 
     def _start_cluster(self) -> str:
         """A scheduler and two workers as processes of their own; the scheduler's file."""
