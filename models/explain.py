@@ -110,8 +110,8 @@ def saliency(
             for _ in range(min(together, copies - start))
         ]
         noisy = {source: np.concatenate([copy[source] for copy in listed]) for source in given}
-        classes = (None if one is None else np.tile(one, len(listed)) for one in (target, rival))
-        for source, slope in gradients(expert, noisy, *classes).items():
+        classes, other = np.tile(target, len(listed)), None if rival is None else np.tile(rival, len(listed))
+        for source, slope in gradients(expert, noisy, classes, other).items():
             total[source] += (noisy[source] * slope).reshape(len(listed), *total[source].shape).sum(axis=0)
     return {source: values / copies for source, values in total.items()}
 

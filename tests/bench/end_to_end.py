@@ -1,6 +1,7 @@
 """A simulated release from end to end: light curves a second of one core and of two, and where the time goes.
 
     python tests/bench/end_to_end.py --n 200000
+    python tests/bench/end_to_end.py --workers 1 2 1 2     in turns, where the machine is not quiet
 
 The rate of a core is light curves over the time that workers spent on units, from the first read to the receipt;
 start-up of workers and publishing are told beside it. Prints Markdown.
@@ -36,7 +37,7 @@ def measure(folder: Path, release: Path, workers: int) -> dict[str, Any]:
             last = time.perf_counter()
             first = first or last
 
-    out, start = folder / f"catalogue-{workers}", time.perf_counter()
+    out, start = folder / "catalogue", time.perf_counter()
     summary = run(str(release), load_recipe("ztf-dr"), out, workers=workers, watch=watch)
     stages: Counter[str] = Counter()
     for receipt in receipts:
@@ -89,7 +90,13 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--n", type=int, default=200_000)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="of each run")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         simulate(Path(name) / "release", given.n, seed=1)
-        print(page([measure(Path(name), Path(name) / "release", workers) for workers in (1, 2)]))
+        found = []
+        for k, workers in enumerate(given.workers):
+            folder = Path(name) / str(k)
+            folder.mkdir()
+            found.append(measure(folder, Path(name) / "release", workers))
+        print(page(found))
