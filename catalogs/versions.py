@@ -22,6 +22,7 @@ from hats.catalog.dataset.collection_properties import CollectionProperties
 
 from lightmill.catalogs import storage
 from lightmill.catalogs.lease import LeaseError, lease
+from lightmill.catalogs.partitions import NotHats
 from lightmill.catalogs.receipts import Receipt, write_json
 from lightmill.catalogs.runfolder import CATALOG, CatalogueFolder, read_index
 
@@ -120,11 +121,21 @@ def find_version(place: str | Path) -> Version | None:
 
 
 def published_at(place: str) -> str:
-    """Where the tables of a catalogue lie: the place itself, but for CATALOGUE@NAME."""
-    if "@" not in place.rstrip("/").rpartition("/")[2] or storage.place(place).exists():
+    """Where the tables of a catalogue lie: the place itself, but for CATALOGUE@NAME.
+
+    Raises
+    ------
+    NotHats
+        if the catalogue has no such version.
+    """
+    root, at, name = place.rstrip("/").rpartition("@")
+    if not at or not root or not name or "/" in name or storage.place(place).exists():
         return place
-    version = find_version(place)
-    return place if version is None else str(version.root)
+    folder = CatalogueFolder.at(root).root / "versions"
+    if not (folder / name / "version.json").exists():
+        there = sorted(path.parent.name for path in folder.glob("*/version.json"))
+        raise NotHats(f"{root} has no version {name!r}; it has {', '.join(there) or 'none'}")
+    return str(folder / name)
 
 
 def new_name(catalogue: CatalogueFolder, name: str | None) -> str:
@@ -160,8 +171,13 @@ def make_current(catalogue: CatalogueFolder, name: str) -> Version:
     Raises
     ------
     PublishError
-        if there is no such version.
+        if there is no such version, or another process changes the versions.
     """
+    with only_one(catalogue):
+        return _make_current(catalogue, name)
+
+
+def _make_current(catalogue: CatalogueFolder, name: str) -> Version:
     version = _get(catalogue, name)
     write_collection(catalogue.root, version, f"versions/{name}/")
     found = current(catalogue)
@@ -186,7 +202,7 @@ def retract(catalogue: CatalogueFolder, name: str, reason: str, *, instead: str 
         if instead == name:
             raise PublishError(f"{name} cannot be retracted and be current: name another version")
         if instead is not None:
-            make_current(catalogue, instead)
+            _make_current(catalogue, instead)
         elif _current_name(catalogue) == name:
             others = [v.name for v in versions(catalogue) if v.name != name]
             advice = f"name one of {', '.join(others)} with --current" if others else "publish another first"

@@ -51,9 +51,7 @@ def available_cores() -> int:
 
 
 @contextmanager
-def local_cluster(
-    workers: int, memory: int | None = None, imports: Sequence[str] = ()
-) -> Iterator[Client]:
+def local_cluster(workers: int, memory: int | None = None, imports: Sequence[str] = ()) -> Iterator[Client]:
     """A client of a cluster of `workers` processes, which end with the context.
 
     Parameters

@@ -12,8 +12,9 @@ import duckdb
 from upath import UPath
 
 from lightmill.catalogs import storage
-from lightmill.catalogs.partitions import HatsTable, NotHats, open_hats
+from lightmill.catalogs.partitions import HatsTable, open_hats
 from lightmill.catalogs.query import leaves_of
+from lightmill.catalogs.versions import published_at
 
 __all__ = ["CompareError", "Side", "open_side", "text"]
 
@@ -102,7 +103,7 @@ def open_side(url: str) -> Side:
     CompareError
         if it is a HATS catalogue without classes.
     """
-    table = open_hats(_address(url))
+    table = open_hats(published_at(url))
     leaves = leaves_of(table.schema())
     if not leaves:
         raise CompareError(f"{url} is not a classification catalogue: it has no columns p_<class>")
@@ -112,19 +113,6 @@ def open_side(url: str) -> Side:
 def text(value: str) -> str:
     """An SQL string literal."""
     return "'" + value.replace("'", "''") + "'"
-
-
-def _address(url: str) -> str:
-    """CATALOGUE@NAME as the folder of that version; anything else as it is."""
-    root, at, name = url.rpartition("@")
-    if not at or not root or not name or "/" in name or storage.place(url).exists():
-        return url
-    folder = storage.place(root) / "versions" / name
-    if not folder.exists():
-        versions = storage.place(root) / "versions"
-        there = sorted(path.name for path in versions.iterdir()) if versions.exists() else []
-        raise NotHats(f"{root} has no version {name!r}; it has {', '.join(there) or 'none'}")
-    return str(folder)
 
 
 def _json(path: UPath) -> dict[str, Any]:

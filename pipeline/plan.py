@@ -191,7 +191,11 @@ def plan(
             good, reason = None, f"{', '.join(later)} changed"
         if good is not None and policy != "all":
             current.append(Current(*key, good.run_id, good.fingerprint))
-        elif policy in ("stale", "all") or reason == {"missing": "new", "failed": "failed"}[policy]:
+        elif (
+            policy in ("stale", "all")
+            or (policy == "missing" and reason == "new")
+            or (policy == "failed" and key in state.failed)  # what was mended since then too
+        ):
             tasks.append(Task(partition, fresh, "all" if good is not None else reason))
         else:
             left.append(key)

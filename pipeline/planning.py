@@ -15,7 +15,7 @@ from lightmill.catalogs.partitions import HatsTable, Partition, Region, open_hat
 from lightmill.catalogs.proven import proven_fields
 from lightmill.catalogs.release import Release, open_release
 from lightmill.catalogs.rows import SCHEMA_VERSION
-from lightmill.catalogs.runfolder import CatalogueFolder, RunFolder
+from lightmill.catalogs.runfolder import CatalogueFolder, NotAnOutput, RunFolder
 from lightmill.models import bundle as bundles
 from lightmill.models import choice as choices
 from lightmill.models import extras
@@ -159,6 +159,11 @@ def catalogue_state(catalogue: CatalogueFolder) -> State:
 
 def _identity(folder: RunFolder) -> Identity:
     facts = folder.facts()
+    if missing := [name for name in Identity.__dataclass_fields__ if name not in facts]:
+        raise NotAnOutput(
+            f"{folder.record} lacks {', '.join(missing)}: it was not written by this Lightmill, or was changed; get it "
+            f"back from a copy, or move {folder.root} away to compute its partitions again"
+        )
     return Identity(**{name: facts[name] for name in Identity.__dataclass_fields__})
 
 

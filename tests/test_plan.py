@@ -156,10 +156,11 @@ def test_what_is_in_quarantine_comes_back_when_it_changes():
     assert made.quarantined == ()
 
 
-def test_a_failure_of_another_fingerprint_is_none():
+def test_what_failed_and_was_mended_is_new_and_is_tried_again():
     state = State({"run": NOW}, failed={(3, 1): "another"})
-    assert reasons(plan(NOW, [ONE], ALONE, state)) == ["new"]
-    assert plan(NOW, [ONE], ALONE, state, policy="failed").left == ALONE
+    for policy in ("failed", "missing", "stale"):
+        assert reasons(plan(NOW, [ONE], ALONE, state, policy=policy)) == ["new"]
+    assert plan(NOW, [ONE], ALONE, State({"run": NOW}), policy="failed").left == ALONE
 
 
 def test_orphans_of_a_partition_that_was_split():

@@ -12,7 +12,7 @@ import pytest
 
 from lightmill.catalogs.partitions import Cone, HatsTable
 from lightmill.catalogs.receipts import FailedAttempt, Quarantined, Receipt, write_json, write_receipt
-from lightmill.catalogs.runfolder import CatalogueFolder, write_index
+from lightmill.catalogs.runfolder import CatalogueFolder, NotAnOutput, write_index
 from lightmill.pipeline.plan import RunError
 from lightmill.pipeline.planfile import save_plan
 from lightmill.pipeline.planning import catalogue_state, check_world, make_plan
@@ -114,6 +114,14 @@ def test_failures_and_quarantine(tiny_release, tiny_ztf, catalogue):
     again = make_plan(str(tiny_release), tiny_ztf, catalogue=catalogue, policy="failed")
     assert [(task.key, task.reason) for task in again.tasks] == [(bad.key, "failed")]
     assert again.quarantined == (worse.key,)
+
+
+def test_a_record_of_a_run_that_lacks_something(tiny_release, tiny_ztf, catalogue):
+    folder = pretend(make_plan(str(tiny_release), tiny_ztf, catalogue=catalogue), catalogue)
+    facts = {name: value for name, value in folder.facts().items() if name not in ("release", "versions")}
+    write_json(folder.record, facts)
+    with pytest.raises(NotAnOutput, match=r"run\.json lacks release, versions: .*move .* away"):
+        make_plan(str(tiny_release), tiny_ztf, catalogue=catalogue)
 
 
 def test_a_region_and_pixels(tiny_release, tiny_ztf):

@@ -305,5 +305,9 @@ class TestFaults:
         from lightmill.catalogs.versions import only_one
 
         catalogue, _, second = two
-        with only_one(catalogue), pytest.raises(PublishError, match="another process changes the versions"):
-            publish(catalogue, [second], **FACTS)
+        for change in (lambda: publish(catalogue, [second], **FACTS), lambda: make_current(catalogue, "v1")):
+            with (
+                only_one(catalogue),
+                pytest.raises(PublishError, match="another process changes the versions"),
+            ):
+                change()

@@ -244,7 +244,9 @@ class Round:
         """The worker processes that there are, and the ones that they were forked from."""
         parents = [driver.pid, *(process.pid for process in self._cluster[1:])]
         return [
-            p for p in _below(*parents) if {"spawn_main", "forkserver"} & {*re.findall(r"\w+", " ".join(_words(p)))}
+            p
+            for p in _below(*parents)
+            if {"spawn_main", "forkserver"} & {*re.findall(r"\w+", " ".join(_words(p)))}
         ]
 
     def _start_cluster(self) -> str:

@@ -2,9 +2,10 @@
 
     python tests/bench/machinery.py --units 100000
     python tests/bench/machinery.py --units 100000 --plan-only     # the run's receipts are written by hand, in one file
+    python tests/bench/machinery.py --units 20 --seconds 60        # units that take a minute, and only wait
 
-Prints JSON: seconds to plan before and after the run, milliseconds a unit of wall and of the driver's own time, and the
-driver's memory along the way.
+Prints JSON: seconds to plan before and after the run, milliseconds a unit of wall and of the driver's own time, the
+driver's memory along the way, and of units that take their time, what the run takes longer than that.
 """
 
 from __future__ import annotations
@@ -72,11 +73,14 @@ def release(root: Path, units: int) -> Path:
 
 @dataclass(frozen=True)
 class Nothing:
-    """A unit's function that only proves that it was there."""
+    """A unit's function that waits, and proves that it was there."""
+
+    wait: float = 0.0  #: [s]
 
     def __call__(self, unit: Any) -> Any:
         from lightmill.catalogs.receipts import Receipt, write_receipt
 
+        time.sleep(self.wait)
         receipt = Receipt(
             *unit.key, unit.fingerprint, rows_in=1, classified=0, rejected={"too_few_epochs": 1}, bytes=0,
             seconds=0.001, run_id=unit.folder.run_id, input=unit.partition.identity(),
@@ -124,7 +128,9 @@ def opened(below: Path) -> Iterator[list[str]]:
         pq.ParquetFile.__init__ = original
 
 
-def measure(units: int, folder: Path, workers: int = 2, *, plan_only: bool = False) -> dict[str, Any]:
+def measure(
+    units: int, folder: Path, workers: int = 2, *, plan_only: bool = False, wait: float = 0.0
+) -> dict[str, Any]:
     """Plan, drive, plan again; figures."""
     import cloudpickle
 
@@ -160,21 +166,29 @@ def measure(units: int, folder: Path, workers: int = 2, *, plan_only: bool = Fal
         assert len(plan.tasks) == len(again.current) == len(changed.tasks) == units
         return figures
     memory: list[int] = []
+    marks: dict[str, float] = {}
 
     def watch(event: str, facts: dict[str, Any]) -> None:
+        marks[event] = time.perf_counter()
         if event == "done":
             count[0] += 1
             if count[0] % max(units // 10, 1) == 0:
                 memory.append(process.memory_info().rss >> 20)
 
     count = [0]
-    machine = Machine(workers=workers, function=Nothing(), setup=None)
+    machine = Machine(workers=workers, function=Nothing(wait), setup=None)
     timed("run [s]", execute, plan, catalogue, machine, watch=watch)
     again = timed("plan again [s]", make_plan, url, recipe, catalogue=catalogue)
     assert len(plan.tasks) == len(again.current) == count[0] == units
     figures["a unit, wall [ms]"] = round(figures["run [s]"] / units * 1e3, 3)
     figures["a unit, driver's own [ms]"] = round(figures["run [s], driver's own"] / units * 1e3, 3)
     figures["driver's memory at each tenth [MiB]"] = memory
+    if wait:
+        least = -(-units // workers) * wait
+        figures["overhead, first to last unit [%]"] = round(
+            100 * (marks["done"] - marks["started"] - least) / least, 2
+        )
+        figures["overhead, whole run [%]"] = round(100 * (figures["run [s]"] - least) / least, 2)
     return figures
 
 
@@ -184,6 +198,8 @@ if __name__ == "__main__":
     )
     parser.add_argument("--units", type=int, default=100_000)
     parser.add_argument("--plan-only", action="store_true", help="drive no unit")
+    parser.add_argument("--seconds", type=float, default=0.0, help="that a unit takes")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        print(json.dumps(measure(given.units, Path(name), plan_only=given.plan_only), indent=1))
+        found = measure(given.units, Path(name), plan_only=given.plan_only, wait=given.seconds)
+        print(json.dumps(found, indent=1))
