@@ -126,7 +126,9 @@ def publish(
 def _is_asked_for(version: Version, chain: Chain, name: str | None, margin: float) -> bool:
     """Whether a version is what publishing would make."""
     same_margin = version.margin == (margin_name(CATALOG, margin) if margin else None)
-    return version.digest == chain.digest() and same_margin and name in (None, version.name)
+    # the same rows of more partitions wanted are another statement
+    same_holes = version.holes == len(chain.holes) + len(chain.lost) and version.complete == chain.complete
+    return version.digest == chain.digest() and same_holes and same_margin and name in (None, version.name)
 
 
 def _describe(root: Path, chain: Chain, mixture: list[str], catalogue_name: str, margin: float) -> Version:

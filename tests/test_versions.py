@@ -111,6 +111,12 @@ class TestPublish:
         hole = MOC.load(version.root / "holes.fits", "fits")
         assert hole == MOC.from_healpix_cells([gone[1]], [gone[0]], gone[0])
         assert not (catalogue.version("v1") / "holes.fits").exists()
+        # the same rows, of more that is wanted: not the same version
+        assert publish(catalogue, [second], wanted=wanted, min_complete=0.5, **FACTS).name == version.name
+        elsewhere = (0, min({*range(12)} - {pixel >> 2 * order for order, pixel in wanted}))
+        more = publish(catalogue, [second], wanted=[*wanted, elsewhere], min_complete=0.3, **FACTS)
+        assert (more.holes, more.rows) == (2, version.rows)
+        assert more.name != version.name
 
     def test_only_accepted_fingerprints(self, two):
         catalogue, first, second = two
