@@ -6,6 +6,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import settings
+
+# modules beside this one that tests share; processes that tests start get this path too
+sys.path.insert(0, str(Path(__file__).parent))
 
 if TYPE_CHECKING:
     from lightmill.catalogs.runfolder import RunFolder

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from program import lightmill
 from typer.testing import CliRunner, Result
 
 from lightmill.catalogs.lightcurves import spatial_index
@@ -24,14 +25,6 @@ from lightmill.pipeline.cli import app
 from lightmill.pipeline.recipe import load_recipe, recipe_text
 
 LEAVES = ("nonvar", "RRab", "EW")
-
-
-def lightmill(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """The program as a user starts it."""
-    code = "from lightmill.pipeline.cli import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
-    )
 
 
 def invoke(*arguments: str) -> Result:

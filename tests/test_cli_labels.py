@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from program import lightmill
 from typer.testing import CliRunner, Result
 
 from lightmill.pipeline.cli import app
@@ -19,12 +20,6 @@ from lightmill.pipeline.cli import app
 
 def invoke(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def lightmill(*arguments: object) -> subprocess.CompletedProcess[str]:
-    code = "from lightmill.pipeline.cli import main; main()"
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture

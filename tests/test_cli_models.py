@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from program import lightmill
 from typer.main import get_command
 from typer.testing import CliRunner, Result
 
@@ -26,13 +27,6 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def invoke(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["models", *arguments])
-
-
-def lightmill(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """The program as a user starts it."""
-    code = "from lightmill.pipeline.cli import main; main()"
-    command = [sys.executable, "-c", code, "models", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture
@@ -65,7 +59,7 @@ def test_verify(damaged: Path) -> None:
     good = invoke("verify", "crts-7", "period-choice", "--no-golden", "--format", "json")
     assert good.exit_code == 0
     assert [(one["golden"], one["problem"]) for one in json.loads(good.stdout)] == [(False, "")] * 2
-    bad = lightmill("verify", "crts-7", str(damaged))
+    bad = lightmill("models", "verify", "crts-7", str(damaged))
     assert bad.returncode == 1
     assert [line.split()[-1] for line in bad.stdout.splitlines()[1:]] == ["good", "refused"]
     assert bad.stderr.startswith(f"lightmill: {damaged}/card.md: sha256")
@@ -94,7 +88,7 @@ def test_errors_are_one_line(damaged: Path, root: Path) -> None:
         (["promote", "--undo", "crts-7"], "never promoted"),
         (["show", "crts-8"], "Did you mean 'crts-7'?"),
     ):
-        done = lightmill(*arguments)
+        done = lightmill("models", *arguments)
         assert (done.returncode, done.stdout) == (1, ""), done.stderr
         assert text in done.stderr
         assert done.stderr.count("\n") == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import shutil
@@ -22,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torture
 
 from lightmill.catalogs import storage
 from lightmill.catalogs.lease import LeaseError, lease
@@ -36,9 +36,6 @@ from lightmill.pipeline.plan import Plan, RunError
 from lightmill.pipeline.planning import make_plan
 from lightmill.pipeline.recipe import Recipe
 
-# the module beside this one, which workers must find too: spawned processes get this one's path
-sys.path.insert(0, str(Path(__file__).parent))
-torture = importlib.import_module("torture")
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 pytestmark = pytest.mark.slow
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
 import pytest
+import torture
 
 pytestmark = pytest.mark.slow
 
 
-def test_nothing_is_lost_doubled_or_computed_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(Path(__file__).parent)  # workers get this process's path
-    torture = importlib.import_module("torture")
+def test_nothing_is_lost_doubled_or_computed_twice(tmp_path: Path) -> None:
     release, recipe = torture.target(tmp_path, 90, order=4)
     figures = torture.torture(tmp_path, release, recipe, kills=6, a_round=3, seconds=0.1, seed=5)
     assert figures["light_curves"] == 90

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from contextlib import nullcontext
 
 import numpy as np
 import pytest
 from hats.io.validation import is_valid_catalog
+from program import forked, publish_and_die
 
 from lightmill.catalogs import publish as publishing
 from lightmill.catalogs.publish import PublishError, publish
@@ -231,25 +230,6 @@ STEPS = (
     "write_json",
 )  # fmt: skip
 
-CHILD = """
-import os, signal, sys
-from lightmill.catalogs import publish as p
-from lightmill.catalogs.runfolder import CatalogueFolder
-step, when, root = sys.argv[1:4]
-step, _, call = step.partition(":")
-real, calls = getattr(p, step), []
-def die(*args, **kwargs):
-    calls.append(step)
-    if len(calls) < int(call or 1):
-        return real(*args, **kwargs)
-    if when == "after":
-        real(*args, **kwargs)
-    os.kill(os.getpid(), signal.SIGKILL)
-setattr(p, step, die)
-catalogue = CatalogueFolder.at(root)
-p.publish(catalogue, catalogue.runs()[:1], catalogue_name="tiny", provenance={})
-"""
-
 
 class TestFaults:
     @pytest.mark.parametrize("step", STEPS)
@@ -273,8 +253,7 @@ class TestFaults:
     def test_killed_after_a_step(self, two, step):
         catalogue, _, second = two
         before = probabilities(catalogue.root)
-        done = subprocess.run([sys.executable, "-c", CHILD, step, "after", str(catalogue.root)], check=False)
-        assert done.returncode == -signal.SIGKILL
+        assert forked(publish_and_die, step, "after", str(catalogue.root)) == -signal.SIGKILL
         assert len(held(catalogue)) == 3  # v1, half a version, and the lease of the dead
         assert [v.name for v in versions(catalogue)] == ["v1"]
         assert probabilities(catalogue.root) == before
@@ -287,9 +266,7 @@ class TestFaults:
     def test_killed_at_the_flip(self, two, when, seen):
         """The version is whole by then: readers get one or the other, and nothing is left to sweep but the lease."""
         catalogue, _, second = two
-        arguments = ["write_collection:2", when, str(catalogue.root)]
-        done = subprocess.run([sys.executable, "-c", CHILD, *arguments], check=False)
-        assert done.returncode == -signal.SIGKILL
+        assert forked(publish_and_die, "write_collection:2", when, str(catalogue.root)) == -signal.SIGKILL
         assert current(catalogue).name == seen
         assert [v.name for v in versions(catalogue)] == ["v1", "v2"]
         for root in (catalogue.root, catalogue.version("v1"), catalogue.version("v2")):
