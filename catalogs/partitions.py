@@ -198,6 +198,8 @@ def open_hats(url: str) -> HatsTable:
             root = _root(url)
             catalog = read_hats(root)
         except FileNotFoundError as error:
+            if "://" not in str(url) and not UPath(url).exists():
+                raise NotHats(f"{url} is not a HATS catalogue: no such file or folder") from error
             raise NotHats(
                 f"{url} is not a HATS catalogue: there is no hats.properties or collection.properties in it. "
                 "Bulk Parquet files become one with: lightmill import FILE… --out RELEASE"

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from lightmill.catalogs import storage
-from lightmill.catalogs.runfolder import RunFolder
+from lightmill.catalogs.runfolder import RunFolder, read_index_table
 
 __all__ = ["proven_fields", "receipt_fields"]
 
@@ -20,7 +17,7 @@ def receipt_fields(folder: RunFolder, *names: str) -> Iterator[tuple[Any, ...]]:
         for receipt in folder.read_receipts():
             yield tuple(getattr(receipt, name) for name in names)
         return
-    table = pq.read_table(pa.BufferReader(folder.index.read_bytes()), columns=sorted(set(names)))
+    table = read_index_table(folder.index, sorted(set(names)))
     yield from zip(*(table.column(name).to_pylist() for name in names), strict=True)
 
 

@@ -144,7 +144,10 @@ class RunFolder:
         try:
             found: dict[str, Any] = json.loads(self.record.read_bytes())
         except (OSError, ValueError) as error:
-            raise NotAnOutput(f"{self.root} is not a run: {self.record} cannot be read ({error})") from error
+            raise NotAnOutput(
+                f"{self.root} is not a run: {self.record} cannot be read ({error}); get it back from a copy, or move "
+                "the folder away: other runs do without it"
+            ) from error
         return found
 
     def is_sealed(self) -> bool:
@@ -277,8 +280,14 @@ def write_index(path: Path, receipts: list[Receipt]) -> None:
 
 
 def read_index(path: Path) -> list[Receipt]:
-    """The receipts in such a file."""
-    table = pq.read_table(pa.BufferReader(path.read_bytes()))
+    """The receipts in such a file.
+
+    Raises
+    ------
+    NotAnOutput
+        if it cannot be read.
+    """
+    table = read_index_table(path)
     nested = {"rejected", "stages", "versions"}
     columns = {name: table.column(name).to_pylist() for name in table.column_names}
     for name in nested:
@@ -286,6 +295,20 @@ def read_index(path: Path) -> list[Receipt]:
         columns[name] = [known[text] for text in columns[name]]
     names = list(columns)
     return [Receipt(**dict(zip(names, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+
+
+def read_index_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """The same as a table, or some columns of it.
+
+    No thread of Arrow may hold Python's bytes: one that lets go of them while the interpreter ends aborts the process.
+    """
+    try:
+        return pq.ParquetFile(pa.BufferReader(path.read_bytes())).read(columns, use_threads=False)
+    except pa.ArrowInvalid as error:
+        raise NotAnOutput(
+            f"{path} cannot be read ({error}): get it back from a copy, or remove it, and the single receipts beside "
+            "it count again"
+        ) from error
 
 
 def _index_schema() -> pa.Schema:

@@ -195,8 +195,10 @@ def retract(catalogue: CatalogueFolder, name: str, reason: str, *, instead: str 
     Raises
     ------
     PublishError
-        if there is no such version, or it is current and no other is named.
+        if there is no such version, no reason, or it is current and no other is named.
     """
+    if not reason.strip():
+        raise PublishError(f"{name} is not retracted without a reason: it is recorded, give one")
     with only_one(catalogue):
         version = _get(catalogue, name)
         if instead == name:

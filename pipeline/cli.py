@@ -461,9 +461,9 @@ def _print_summary(summary: Summary, form: TextOrJson, out: str) -> None:
         print_json(asdict(summary))
         return
     rejected = ", ".join(f"{n:,} {reason}" for reason, n in sorted(summary.rejected.items())) or "none"
-    nothing = (
-        "none: no light curve could be classified" if summary.state == "complete" else "nothing published"
-    )
+    nothing = "none: no light curve could be classified"
+    if summary.classified or summary.state != "complete":
+        nothing = f"nothing published; lightmill publish {out} does"
     rows = {
         "run": summary.run_id or "none was needed",
         "light curves": f"{summary.light_curves:,} in {summary.partitions:,} partitions, "

@@ -98,11 +98,13 @@ def versions(
     Example: `lightmill versions catalogue --make-current v3`
     """
     from lightmill.catalogs import versions as module
-    from lightmill.catalogs.runfolder import CatalogueFolder
+    from lightmill.catalogs.runfolder import CatalogueFolder, NotAnOutput
     from lightmill.catalogs.versions import retracted
     from lightmill.catalogs.versions import versions as find
 
     folder = CatalogueFolder.at(catalogue)
+    if not folder.root.exists():
+        raise NotAnOutput(f"{catalogue} is not a catalogue: no such folder")
     if make_current is not None:
         module.make_current(folder, make_current)
         _tell_ledger(folder, ledger)
@@ -132,6 +134,7 @@ def retract(
         str | None, typer.Option("--current", metavar="OTHER", help="Version that readers get from now on.")
     ] = None,
     ledger: LedgerOption = None,
+    form: Summarise = TextOrJson.table,
 ) -> None:
     """Remove a version for good; its name is not used again.
 
@@ -143,6 +146,9 @@ def retract(
     folder = CatalogueFolder.at(catalogue)
     remove(folder, name, reason, instead=current)
     _tell_ledger(folder, ledger)
+    if form is TextOrJson.json:
+        print_json({"catalogue": catalogue, "retracted": name, "reason": reason, "current": current})
+        return
     messages.print(f"version {name} of {catalogue} is retracted", markup=False)
 
 

@@ -139,18 +139,19 @@ def _begin(plan: Plan, folder: RunFolder) -> None:
         raise NotAnOutput(f"{folder.root} executes another plan, sha256 {sha256[:8]}: plan again")
 
 
-def _resume(plan: Plan, folder: RunFolder) -> tuple[list[Task], int]:
-    """What is still to be done, after what was half done is removed, and how much is done."""
+def _resume(plan: Plan, folder: RunFolder) -> tuple[list[Task], list[Receipt]]:
+    """What is still to be done, after what was half done is removed, and the receipts of what is done."""
     folder.clear_scratch()
     done = folder.done()
     wanted = {task.key: task.fingerprint for task in plan.tasks}
-    good = {key for key, receipt in done.items() if receipt.fingerprint == wanted.get(key)}
+    good = {key: receipt for key, receipt in done.items() if receipt.fingerprint == wanted.get(key)}
     there = storage.sizes(folder.objects / "dataset", ".parquet").keys()
     proven = {(r.order, r.pixel) for r in folder.read_receipts()}
-    for key in (there | proven) - good:
+    for key in (there | proven) - good.keys():
         folder.discard(*key)
     kept_out = {k for k, q in folder.catalogue.quarantined().items() if q.fingerprint == wanted.get(k)}
-    return [task for task in plan.tasks if task.key not in good and task.key not in kept_out], len(good)
+    todo = [task for task in plan.tasks if task.key not in good and task.key not in kept_out]
+    return todo, list(good.values())
 
 
 def _ended(folder: RunFolder) -> Ending:
@@ -164,7 +165,7 @@ def _ended(folder: RunFolder) -> Ending:
 def _execute(
     plan: Plan,
     todo: list[Task],
-    done: int,
+    done: list[Receipt],
     folder: RunFolder,
     machine: Machine,
     operational: OperationalTable | None,
@@ -172,8 +173,8 @@ def _execute(
     stop: Event,
     lost: Event,
 ) -> Ending:
-    journal = Journal(folder, len(plan.tasks), sum(task.partition.bytes for task in todo))
-    journal.done = done
+    journal = Journal(folder, len(plan.tasks), sum(task.partition.bytes for task in plan.tasks))
+    journal.resume(done)
     tries = Counter[tuple[int, int]]()
     for failure in folder.failures():
         tries[failure.key] = max(tries[failure.key], failure.attempt)
@@ -194,6 +195,8 @@ def _execute(
 
 def _finish(folder: RunFolder, journal: Journal, ledger: Ledger, stopped: bool) -> Ending:
     journal.let_quarantine()
+    with contextlib.suppress(OSError):
+        journal.tick(now=True)
     state = "stopped" if stopped else "partial" if journal.done < journal.units else "complete"
     counts = {"units": journal.units, "done": journal.done, "failed": journal.units - journal.done}
     if not stopped:

@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -38,13 +38,15 @@ class Journal:
 
     folder: RunFolder
     units: int  #: tasks of the plan
-    bytes_total: int  #: of their input
+    bytes_total: int  #: of the input of all tasks
     workers: int = 0
     ledger: Index | None = None
     done: int = 0  #: units with a receipt, those of earlier invocations included
     computed: int = 0  #: by this invocation
     light_curves: int = 0  #: read by this invocation
-    bytes_done: int = 0
+    bytes_done: int = 0  #: likewise
+    light_curves_before: int = 0  #: read by earlier invocations
+    bytes_before: int = 0  #: likewise
     peak_rss_bytes: int = 0
     state: str = "starting"
     failed: dict[tuple[int, int], FailedAttempt] = field(default_factory=dict)  #: given up
@@ -58,6 +60,13 @@ class Journal:
     _start: float = field(default_factory=time.monotonic)
     _told: float = 0.0
     _beat: int = 0
+
+    def resume(self, done: Sequence[Receipt]) -> None:
+        """Count what earlier invocations have done."""
+        self.done = len(done)
+        self.light_curves_before = sum(receipt.rows_in for receipt in done)
+        self.bytes_before = sum(receipt.input_bytes for receipt in done)
+        self.peak_rss_bytes = max((receipt.peak_rss_bytes for receipt in done), default=0)
 
     def succeeded(self, receipt: Receipt) -> None:
         """A unit has its receipt."""
@@ -148,7 +157,8 @@ class Journal:
         seconds = time.monotonic() - self._start
         left = None
         if self.bytes_done:
-            left = round(seconds * max(self.bytes_total - self.bytes_done, 0) / self.bytes_done, 1)
+            to_do = self.bytes_total - self.bytes_before - self.bytes_done
+            left = round(seconds * max(to_do, 0) / self.bytes_done, 1)
         running = [
             {"order": one.unit.key[0], "pixel": one.unit.key[1], "attempt": one.unit.attempt,
              "since": round(time.monotonic() - one.since, 1)}
@@ -166,8 +176,8 @@ class Journal:
             "done": self.done,
             "failed": len(self.failed),
             "quarantined": len(self.quarantined),
-            "light_curves": self.light_curves,
-            "bytes_done": self.bytes_done,
+            "light_curves": self.light_curves_before + self.light_curves,
+            "bytes_done": self.bytes_before + self.bytes_done,
             "bytes_total": self.bytes_total,
             "seconds": round(seconds, 1),
             "rate": round(self.light_curves / max(seconds, 1e-3), 1),

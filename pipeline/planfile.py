@@ -70,7 +70,7 @@ def load_plan(path: str | Path) -> Plan:
     """
     source = storage.place(path)
     try:
-        table = pq.ParquetFile(pa.BufferReader(source.read_bytes())).read()
+        table = pq.ParquetFile(pa.BufferReader(source.read_bytes())).read(use_threads=False)
         facts = json.loads((table.schema.metadata or {})[KEY])
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise PlanError(

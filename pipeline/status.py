@@ -46,11 +46,11 @@ class Status:
     done: int
     failed: int  #: given up, and not in quarantine
     quarantined: int
-    light_curves: int  #: read by the driver that spoke last
+    light_curves: int  #: read, by earlier drivers too
     bytes_done: int  #: of input, likewise
-    bytes_total: int  #: of input that this driver had to read
-    seconds: float  #: since it started
-    rate: float  #: light curves per second
+    bytes_total: int  #: of input
+    seconds: float  #: since the driver that spoke last started
+    rate: float  #: light curves per second of that driver
     left_seconds: float | None
     workers: int
     host: str  #: of the driver
@@ -88,8 +88,10 @@ def read_status(run: RunFolder, now: datetime | None = None) -> Status:
     facts = run.facts()
     told, end, holder = _json(run.progress), _json(run.end), read_holder(run.lease)
     heard = _since(told.get("updated"), now or datetime.now(UTC)) if told else None
-    said: Mapping[str, Any] = told or _count(run, facts)
     state = _state(told, end, holder, heard)
+    said: Mapping[str, Any] = told or {}
+    if not told or state == "killed":  # a driver that was killed had no time to tell of the last units
+        said = {**said, **_count(run, facts)}
     if state == "planned" and said["done"]:
         state = "stopped"
     under_way = state in UNDER_WAY

@@ -50,7 +50,11 @@ def test_publish_list_go_back_and_retract(catalogue):
     assert current(CatalogueFolder(catalogue)).name == "dr2"
     assert invoke("versions", catalogue, "--make-current", "v1").exit_code == 0
     assert isinstance(invoke("retract", catalogue, "v1", "--reason", "x").exception, PublishError)
-    assert invoke("retract", catalogue, "v1", "--reason", "wrong", "--current", "dr2").exit_code == 0
+    assert "without a reason" in str(invoke("retract", catalogue, "v1", "--reason", " ").exception)
+    gone = invoke("retract", catalogue, "v1", "--reason", "wrong", "--current", "dr2", "--format", "json")
+    assert json.loads(gone.stdout) == {
+        "catalogue": str(catalogue), "retracted": "v1", "reason": "wrong", "current": "dr2",
+    }  # fmt: skip
     assert "wrong" in invoke("versions", catalogue).stdout
 
 
@@ -59,6 +63,23 @@ def test_wrong_use(catalogue):
     assert invoke("publish", catalogue, "--min-complete", "2").exit_code == 2
     for command in ("publish", "versions", "retract"):
         assert "Example:" in invoke(command, "--help").stdout
+
+
+def test_damaged_records(catalogue, tmp_path):
+    assert "no such folder" in str(invoke("versions", tmp_path / "nowhere").exception)
+    run = CatalogueFolder(catalogue).run("1")
+    run.seal()
+    whole = run.index.read_bytes()
+    run.index.write_bytes(b"junk")
+    with pytest.raises(
+        NotAnOutput, match=r"receipts\.parquet cannot be read .*remove it, and the single receipts"
+    ):
+        run.read_receipts()
+    run.index.unlink()
+    assert invoke("publish", run.root).exit_code == 0  # as it was told
+    run.index.write_bytes(whole)
+    run.record.write_bytes(b"")
+    assert "move the folder away" in str(invoke("publish", run.root).exception)
 
 
 def test_which_runs(catalogue, tmp_path, make_rows, write_run):

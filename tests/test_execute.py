@@ -35,6 +35,7 @@ from lightmill.pipeline.failures import Fault
 from lightmill.pipeline.plan import Plan, RunError
 from lightmill.pipeline.planning import make_plan
 from lightmill.pipeline.recipe import Recipe
+from lightmill.pipeline.status import read_status
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 pytestmark = pytest.mark.slow
@@ -222,6 +223,12 @@ def test_resume_computes_only_what_is_missing(
     assert json.loads(second.folder.end.read_text())["state"] == "complete"
     assert second.folder.is_sealed()
     assert execute(plan, catalogue, Machine()).units == 0
+    now = read_status(second.folder)  # what the first driver has done counts too
+    assert (now.done, now.light_curves) == (
+        len(plan.tasks),
+        sum(r.rows_in for r in second.folder.read_receipts()),
+    )
+    assert now.bytes_done == now.bytes_total > 0
     with open_ledger(None, catalogue) as ledger:
         from sqlalchemy import func, select
 

@@ -105,8 +105,11 @@ class TestStates:
         "facts", [{"pid": 2**22 - 1}, {"started": 1.0}], ids=["no process", "another process"]
     )
     def test_killed(self, run: RunFolder, facts: dict[str, Any]) -> None:
+        """It had no time to tell of the last two units: its receipts do."""
         lease(run, **facts)
         told(run, ago=300)
+        for pixel in range(42):
+            write_receipt(run.receipts, Receipt(5, pixel, "f", 10, 10, {}, 0, 1.0, input_bytes=7))
         found = read_status(run, NOW)
         assert (found.state, found.is_under_way, found.running, found.left_seconds) == (
             "killed",
@@ -114,7 +117,7 @@ class TestStates:
             [],
             None,
         )
-        assert found.done == 40
+        assert (found.done, found.light_curves, found.bytes_done, found.bytes_total) == (42, 420, 294, 10**10)
 
     def test_on_another_host(self, run: RunFolder) -> None:
         lease(run, host="node17", pid=os.getpid(), started=1.0)
