@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -577,8 +578,17 @@ def bucket() -> Iterator[str]:
     """Address of an empty bucket behind a real S3 protocol server, which the environment leads to."""
     import boto3
     import s3fs
-    from moto.server import ThreadedMotoServer
+    from moto.server import DomainDispatcherApplication, ThreadedMotoServer
 
+    # this server looks whether an object is there, and then writes it: S3 does both in one step
+    answer, one_by_one = DomainDispatcherApplication.__call__, threading.Lock()
+
+    def in_turn(*request: Any) -> Any:
+        with one_by_one:
+            return answer(*request)
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(DomainDispatcherApplication, "__call__", in_turn)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -592,5 +602,6 @@ def bucket() -> Iterator[str]:
     yield "s3://archive"
     s3fs.S3FileSystem.clear_instance_cache()
     server.stop()
+    patch.undo()
     os.environ.clear()
     os.environ |= before
