@@ -172,7 +172,8 @@ def test_not_hats(tmp_path, kind):
         path.mkdir()
     elif kind == "file":
         path.write_text("PAR1")
-    with pytest.raises(NotHats, match=r"thing is not a HATS catalogue.*lightmill import"):
+    advice = "no such file or folder" if kind == "missing" else "lightmill import"
+    with pytest.raises(NotHats, match=rf"thing is not a HATS catalogue.*{advice}"):
         open_hats(str(path))
 
 
