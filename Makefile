@@ -55,7 +55,7 @@ wheel: build/test-venv/installed
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python $(PIP) install "setuptools>=77" wheel
-	$(BIN)/python $(PIP) install -c constraints.txt -e ".[cpu,import,test]" -C editable_mode=strict
+	$(BIN)/python $(PIP) install -c constraints.txt -e ".[cpu,import,test]" --config-settings editable_mode=strict
 	touch $@
 
 build/test-venv/installed: pyproject.toml constraints.txt

@@ -98,18 +98,17 @@ def saliency(
     given = {source: np.asarray(inputs[source], np.float32) for source in _sources(expert, inputs)}
     rng, total = np.random.default_rng(seed), {source: np.zeros_like(x) for source, x in given.items()}
     copies = max(samples, 1)
-    together = max(
-        1, AT_ONCE // max(len(target), 1)
-    )  # copies in one call: it takes longer to begin than to compute
+    # several copies in one call: to begin one takes longer than to compute
+    together = max(1, AT_ONCE // max(len(target), 1))
+
+    def copy() -> dict[str, np.ndarray]:
+        if not samples:
+            return given
+        return {source: _noisy(x, _is_image(expert, source), spread, rng) for source, x in given.items()}
+
     for start in range(0, copies, together):
-        listed = [
-            {
-                source: _noisy(x, _is_image(expert, source), spread, rng) if samples else x
-                for source, x in given.items()
-            }
-            for _ in range(min(together, copies - start))
-        ]
-        noisy = {source: np.concatenate([copy[source] for copy in listed]) for source in given}
+        listed = [copy() for _ in range(min(together, copies - start))]
+        noisy = {source: np.concatenate([one[source] for one in listed]) for source in given}
         classes, other = np.tile(target, len(listed)), None if rival is None else np.tile(rival, len(listed))
         for source, slope in gradients(expert, noisy, classes, other).items():
             total[source] += (noisy[source] * slope).reshape(len(listed), *total[source].shape).sum(axis=0)
