@@ -8,8 +8,8 @@ METRICS = {
     "lightmill_run_info": "always 1; in labels catalogue, release, recipe, bundle, code",
     "lightmill_run_state": "1 for the state that the run is in, 0 for the others, by state",
     "lightmill_run_units": "units by state: done, failed, quarantined, running, waiting",
-    "lightmill_run_light_curves": "light curves read since the driver started",
-    "lightmill_run_light_curves_per_second": "the same per second",
+    "lightmill_run_light_curves": "light curves read, by earlier drivers too",
+    "lightmill_run_light_curves_per_second": "light curves read per second since the driver started",
     "lightmill_run_input_bytes": "bytes of input by state: done, total",
     "lightmill_run_seconds": "seconds since the driver started",
     "lightmill_run_left_seconds": "seconds until the end, estimated; absent where not known",
@@ -19,4 +19,4 @@ METRICS = {
     "lightmill_run_slowest_unit_seconds": "wall time of the slowest unit",
     "lightmill_run_updated_timestamp_seconds": "Unix time at which the driver spoke last",
 }
-"""What each tells. All are gauges: a driver that goes on where another stopped counts from 0."""
+"""What each tells. All are gauges: where a driver goes on for another, seconds, rate and tries begin anew."""

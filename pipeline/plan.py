@@ -155,8 +155,8 @@ def plan(
     ----------
     wanted : partitions asked for
     pixels : (order, pixel) of all partitions of the release, asked for or not
-    policy : "missing": what no run has computed; "failed": what the last run that tried it gave up; "stale": both of
-        these, and what a trigger says has changed; "all": everything
+    policy : "missing": what no run has computed; "failed": what the last run that tried it gave up, also where it was
+        mended since; "stale": both of these, and what a trigger says has changed; "all": everything
     triggers : changes that make a partition stale, of TRIGGERS
 
     Raises
