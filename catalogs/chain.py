@@ -32,6 +32,8 @@ class Chain:
     asked: tuple[str, ...] = ()  #: names of all runs, in the order in which they were asked
     lost: dict[Key, str] = field(default_factory=dict)
     """Of these, partitions that were skipped for finer ones, a part is not covered: the run that has them."""
+    superseded: dict[Key, str] = field(default_factory=dict)
+    """Partitions of which a run has only what another fingerprint counts for: that run. Holes, or taken if allowed."""
 
     @property
     def complete(self) -> float:
@@ -70,6 +72,7 @@ def choose(
     runs: Sequence[RunFolder],
     wanted: Collection[Key] | None = None,
     accept: Mapping[Key, str] | None = None,
+    allow_superseded: bool = False,
 ) -> Chain:
     """The receipts of a version: of each partition that of the first run that has one.
 
@@ -78,19 +81,32 @@ def choose(
     runs : the first wins
     wanted : partitions that should be there; None: all that have a receipt
     accept : fingerprint that alone counts, by partition; partitions that it does not name may have any
+    allow_superseded : where no run has that, take what the first run has of a partition that is wanted
     """
+    accept, asked = accept or {}, None if wanted is None else set(wanted)
     chosen: dict[Key, tuple[RunFolder, Receipt]] = {}
+    passed: dict[Key, tuple[RunFolder, Receipt]] = {}  # wanted, but not as this
     skipped: dict[Key, str] = {}
-    for run in runs:
-        done = run.done()
-        fit = {
-            key: receipt
-            for key, receipt in done.items()
-            if key not in chosen and (accept is None or accept.get(key, receipt.fingerprint) == receipt.fingerprint)
-        }  # fmt: skip
+
+    def take(run: RunFolder, fit: Mapping[Key, Receipt]) -> None:
         clash = _overlapping(list(fit), chosen)
-        skipped |= {key: run.run_id for key in clash if key not in skipped}
-        chosen |= {key: (run, receipt) for key, receipt in sorted(fit.items()) if key not in clash}
+        skipped.update({key: run.run_id for key in clash if key not in skipped})
+        chosen.update({key: (run, receipt) for key, receipt in sorted(fit.items()) if key not in clash})
+
+    for run in runs:
+        fit = {}
+        for key, receipt in run.done().items():
+            if key in chosen:
+                continue
+            if accept.get(key, receipt.fingerprint) == receipt.fingerprint:
+                fit[key] = receipt
+            elif asked is None or key in asked:
+                passed.setdefault(key, (run, receipt))
+        take(run, fit)
+    superseded = {key: run.run_id for key, (run, _) in passed.items() if key not in chosen}
+    if allow_superseded:
+        for run in runs:
+            take(run, {key: passed[key][1] for key, run_id in superseded.items() if run_id == run.run_id})
     holes = [key for key in wanted or () if key not in chosen]
     uncovered = set(_uncovered([*holes, *skipped], chosen))
     return Chain(
@@ -99,6 +115,7 @@ def choose(
         len(chosen) if wanted is None else len(wanted),
         tuple(dict.fromkeys(run.run_id for run in runs)),
         {key: run for key, run in skipped.items() if key in uncovered},
+        superseded,
     )
 
 

@@ -81,7 +81,8 @@ def publish(
     accept : fingerprint that alone counts, by partition; partitions that it does not name may have any
     min_complete : least share of the partitions wanted that must be there, 0 to 1; below 1 parts of partitions may
         be missing too, where a release was partitioned anew
-    allow_mixture : let runs differ in science, models or versions; it is recorded
+    allow_mixture : let runs differ in science, models or versions, and take what `accept` does not where no run has
+        better; it is recorded
     catalogue_name : for the properties
     provenance : further `key = value` lines of hats.properties
     make_current : let readers get it
@@ -93,11 +94,11 @@ def publish(
     PublishError
         if too much is missing, runs differ, a file is not what its receipt says, or the name is taken.
     """
-    chain = choose(runs, wanted, accept)
+    chain = choose(runs, wanted, accept, allow_mixture)
     mixture = _mixture(chain)
+    _refuse_holes(chain, min_complete)
     if not chain.rows:
         return None
-    _refuse_holes(chain, min_complete)
     if mixture and not allow_mixture:
         raise PublishError(
             f"the runs differ: {'; '.join(mixture[:SHOWN])}: compute all alike, publish fewer runs, or allow a mixture"
@@ -247,17 +248,33 @@ def _mixture(chain: Chain) -> list[str]:
     for run_id in rest:
         now = {key: records[run_id].get(key) for key in IDENTITY}
         found += [f"{run_id} against {first}: {text}" for text in differences(known, now)]
+    if taken := [key for key in chain.superseded if key in chain.chosen]:
+        found.append(_superseded(chain, taken))
     return found
+
+
+def _superseded(chain: Chain, keys: Sequence[Key]) -> str:
+    order, pixel = min(keys)
+    return (
+        f"{len(keys)} partitions were computed from other input, or otherwise, than the first plan that names them "
+        f"asks for (first Norder={order}/Npix={pixel} of {chain.superseded[order, pixel]})"
+    )
 
 
 def _refuse_holes(chain: Chain, min_complete: float) -> None:
     """Stop where more is missing than is allowed."""
     if chain.complete < min_complete:
+        old = [key for key in chain.holes if key in chain.superseded]
         n, first = len(chain.holes), ", ".join(f"Norder={o}/Npix={p}" for o, p in chain.holes[:SHOWN])
         raise PublishError(
             f"{chain.wanted - n:,} of {chain.wanted:,} partitions are there, {100 * chain.complete:.4g} %, and at "
             f"least {100 * min_complete:.4g} % are asked for; first missing: {first}. Run what is missing, or publish "
             f"with --min-complete {int(chain.complete * 1e4) / 1e4:g}"
+            + (
+                f". Of those missing, {_superseded(chain, old)}: --allow-mixture takes these too"
+                if old
+                else ""
+            )
         )
     if chain.lost and min_complete >= 1:
         (order, pixel), run_id = next(iter(chain.lost.items()))

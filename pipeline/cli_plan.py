@@ -154,7 +154,9 @@ def _print_plan(made: Plan, form: TextOrJson, saved: str | None) -> None:
     if form is TextOrJson.json:
         print_json(plan_facts(made) | {"saved": saved})
         return
-    table = Table(box=None)
+    table = Table(
+        box=None, caption="light curves, core-hours and memory are estimates", caption_justify="left"
+    )
     table.add_column("why")
     for name in ("partitions", "light curves", "size", "core-hours", "memory a worker"):
         table.add_column(name, justify="right")

@@ -82,6 +82,9 @@ def runs(
             *([] if catalogue else [run.catalogue]),
         )  # fmt: skip
     Console(width=WIDE, markup=False, highlight=False).print(table)
+    for run in found:
+        if run.trouble:
+            messages.print(f"{run.run_id}: {run.trouble}", markup=False, soft_wrap=True)
 
 
 def status(

@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from lightmill.catalogs.ledger import open_ledger
-from lightmill.catalogs.runfolder import CatalogueFolder
+from lightmill.catalogs.ledger_place import address
+from lightmill.catalogs.runfolder import CatalogueFolder, NotAnOutput, RunFolder
 from lightmill.pipeline.status import Status, read_status
 
 __all__ = ["Listed", "runs_of_files", "runs_of_ledger"]
@@ -19,7 +20,8 @@ class Listed:
 
     run_id: str
     catalogue: str
-    state: str  #: as a `Status` has it; a ledger does not know of drivers that were killed: "running"
+    state: str
+    """As a `Status` has it, or "damaged"; a ledger does not know of drivers that were killed: "running"."""
     recipe: str
     bundle: str  #: sha256
     units: int
@@ -30,6 +32,7 @@ class Listed:
     rate: float | None  #: light curves per second, None where nothing is done
     created: str
     ended: str | None
+    trouble: str = ""  #: why nothing more can be told of one that is damaged
 
 
 def runs_of_files(catalogue: str) -> list[Listed]:
@@ -42,7 +45,7 @@ def runs_of_files(catalogue: str) -> list[Listed]:
     """
     folder = CatalogueFolder.at(catalogue)
     folder.must_have_runs()
-    return [_of_status(read_status(run)) for run in folder.runs()]
+    return [_of_run(run) for run in folder.runs()]
 
 
 def runs_of_ledger(url: str | None, catalogue: str | None = None) -> list[Listed]:
@@ -60,8 +63,17 @@ def runs_of_ledger(url: str | None, catalogue: str | None = None) -> list[Listed
     return [Listed(**{name: row[name] for name in (*names, *rest)}, rate=_rate(row)) for row in found]
 
 
+def _of_run(run: RunFolder) -> Listed:
+    try:
+        return _of_status(read_status(run))
+    except NotAnOutput as error:
+        nothing: dict[str, Any] = {"recipe": "", "bundle": "", "rate": None, "created": "", "ended": None}
+        numbers = dict.fromkeys(("units", "done", "failed", "quarantined", "light_curves"), 0)
+        return Listed(run.run_id, address(run.catalogue), "damaged", trouble=str(error), **nothing, **numbers)
+
+
 def _of_status(status: Status) -> Listed:
-    names = [name for name in Listed.__dataclass_fields__ if name != "rate"]
+    names = [name for name in Listed.__dataclass_fields__ if name not in ("rate", "trouble")]
     return Listed(**{name: getattr(status, name) for name in names}, rate=status.rate or None)
 
 

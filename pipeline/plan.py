@@ -76,6 +76,7 @@ class Current:
     pixel: int
     run_id: str  #: that computed it
     fingerprint: str
+    input: str = ""  #: `Partition.identity()` of what lies there now
 
     @property
     def key(self) -> tuple[int, int]:
@@ -190,7 +191,7 @@ def plan(
         elif good is not None and (later := _asked_for_only(good, identity, state.runs, triggers)):
             good, reason = None, f"{', '.join(later)} changed"
         if good is not None and policy != "all":
-            current.append(Current(*key, good.run_id, good.fingerprint))
+            current.append(Current(*key, good.run_id, good.fingerprint, content))
         elif (
             policy in ("stale", "all")
             or (policy == "missing" and reason == "new")

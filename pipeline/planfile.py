@@ -36,6 +36,7 @@ SCHEMA = pa.schema(
         ("files", pa.list_(pa.struct([("path", pa.string()), ("size", pa.int64()), ("stamp", pa.string())]))),
         ("protocol", pa.string()),
         ("options", pa.string()),
+        ("input", pa.string()),  # of what is current: digest of the names, sizes and stamps of its files
     ]
 )
 
@@ -92,7 +93,7 @@ def load_plan(path: str | Path) -> Plan:
         identity=Identity(**facts["identity"]),
         tasks=tuple(_task(row) for row in rows if row["state"] == "task"),
         current=tuple(
-            Current(row["order"], row["pixel"], row["run_id"], row["fingerprint"])
+            Current(row["order"], row["pixel"], row["run_id"], row["fingerprint"], row.get("input", ""))
             for row in rows
             if row["state"] == "current"
         ),

@@ -121,14 +121,23 @@ def check_world(plan: Plan) -> None:
         raise RunError(f"planned for {plan.identity.versions}, this Lightmill has {versions}: plan again")
     release = open_release(plan.identity.release, recipe.layout.choices())
     there = set(release.table.pixels())
-    named = [task.key for task in plan.tasks if task.key in there]
+    named = [unit.key for unit in (*plan.tasks, *plan.current) if unit.key in there]
     found = {(p.order, p.pixel): p for p in release.table.partitions_of(named)}
-    for task in plan.tasks:
-        now = found.get(task.key)
-        if now is None:
+    for unit in (*plan.tasks, *plan.current):
+        if unit.key not in found:
             raise RunError(
-                f"{task.partition} is no partition of {plan.identity.release} any more: plan again"
+                f"Norder={unit.key[0]}/Npix={unit.key[1]} is no partition of {plan.identity.release} any more: plan "
+                "again"
             )
+    for unit in plan.current:
+        now = found[unit.key]
+        if unit.input and now.identity() != unit.input:
+            raise RunError(
+                f"{now} was up to date when this was planned, and has changed since: now it is {_files(now)}: plan "
+                "again"
+            )
+    for task in plan.tasks:
+        now = found[task.key]
         if now.identity() != task.partition.identity():
             raise RunError(
                 f"{task.partition} has changed since it was planned: {_files(task.partition)}, now "

@@ -13,7 +13,7 @@ from lightmill.catalogs.runfolder import CatalogueFolder, NotAnOutput, RunFolder
 from lightmill.catalogs.versions import Version
 from lightmill.pipeline.planfile import load_plan
 
-__all__ = ["find_runs", "publish_runs", "scope", "tell_ledger"]
+__all__ = ["asked_for", "find_runs", "publish_runs", "tell_ledger"]
 
 
 def publish_runs(
@@ -52,11 +52,13 @@ def publish_runs(
     title = str(recipe.get("name") or catalogue.root.name)
     bundle = (recipe.get("model") or {}).get("bundle", "")
     digest = facts.get("models", {}).get("bundle", "")
+    wanted, accept = asked_for(runs)
     return publish(
         catalogue,
         runs,
         name,
-        wanted=scope(runs),
+        wanted=wanted,
+        accept=accept,
         min_complete=min_complete,
         allow_mixture=allow_mixture,
         catalogue_name=title,
@@ -100,19 +102,24 @@ def find_runs(places: Sequence[str]) -> list[RunFolder]:
     return list(found.values())
 
 
-def scope(runs: Sequence[RunFolder]) -> set[Key]:
-    """The partitions that runs should have: those of their plans, of a run without a plan those that it has.
+def asked_for(runs: Sequence[RunFolder]) -> tuple[set[Key], dict[Key, str]]:
+    """The partitions that runs should have, and the fingerprint that alone counts of each, where a plan names one.
 
-    Of what the first plan says is no partition of the release any more, nothing is wanted.
+    Those of their plans, of a run without a plan those that it has; the first plan that knows a partition decides. Of
+    what it says is no partition of the release any more, nothing is wanted; of what it keeps out, or leaves as it was
+    though it is not up to date, no fingerprint counts.
     """
     wanted: set[Key] = set()
+    accept: dict[Key, str] = {}
     gone: set[Key] = set()
     for run in runs:
         if not run.plan.exists():
             wanted |= run.done().keys() - gone
             continue
         plan = load_plan(run.plan)
-        keys = {task.key for task in plan.tasks} | {unit.key for unit in plan.current}
-        wanted |= (keys | {*plan.quarantined, *plan.left}) - gone
+        said = {one.key: one.fingerprint for one in (*plan.tasks, *plan.current)}
+        said |= dict.fromkeys((*plan.quarantined, *plan.left), "")
         gone |= set(plan.orphans) - wanted
-    return wanted
+        accept |= {key: print_ for key, print_ in said.items() if key not in wanted}
+        wanted |= said.keys() - gone
+    return wanted, accept | dict.fromkeys(gone, "")

@@ -16,7 +16,7 @@ from lightmill.catalogs.runfolder import CatalogueFolder, RunFolder
 from lightmill.pipeline.execute import Ending, Machine, Watch, execute
 from lightmill.pipeline.plan import Plan, RunError
 from lightmill.pipeline.planfile import load_plan
-from lightmill.pipeline.planning import make_plan
+from lightmill.pipeline.planning import check_world, make_plan
 from lightmill.pipeline.publishing import tell_ledger
 from lightmill.pipeline.recipe import Recipe
 
@@ -123,6 +123,9 @@ def run_plan(
     ending = None
     if plan.tasks:
         ending = execute(plan, catalogue, machine, operational=recipe.operational, watch=watch, stop=stop)
+    else:
+        catalogue.check()
+        check_world(plan)
     return _summary(catalogue, plan, ending, None, start)
 
 

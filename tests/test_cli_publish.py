@@ -9,10 +9,13 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from lightmill.catalogs.partitions import Partition
 from lightmill.catalogs.publish import PublishError
 from lightmill.catalogs.runfolder import CatalogueFolder, NotAnOutput
 from lightmill.catalogs.versions import current
 from lightmill.pipeline import cli_publish
+from lightmill.pipeline.plan import Current, Identity, Plan, Task
+from lightmill.pipeline.planfile import save_plan
 from lightmill.pipeline.publishing import find_runs, publish_runs
 
 app = typer.Typer()
@@ -92,10 +95,51 @@ def test_which_runs(catalogue, tmp_path, make_rows, write_run):
         publish_runs([str(catalogue), str(other.root)])
 
 
-def test_the_plan_says_what_is_wanted(catalogue):
-    from lightmill.pipeline.plan import Identity, Plan
-    from lightmill.pipeline.planfile import save_plan
+def test_what_is_superseded(catalogue):
+    """Rows of input that the newest plan found changed: a hole, unless a mixture is allowed, and then recorded."""
+    folder = CatalogueFolder(catalogue)
+    first, second = folder.run("1"), folder.run("2")
+    gone, kept = sorted(second.done())[:2]
+    identity = Identity(release="ztf", recipe={}, science={}, models={}, versions={})
+    for run, letter in ((first, "f"), (second, "e")):
+        tasks = tuple(
+            Task(Partition(*key, (), "", "{}"), letter * 64, "new") for key in run.done() if key != kept
+        )
+        current = (Current(*kept, "1", "f" * 64),) if run == second else ()
+        save_plan(Plan(run.run_id, identity, tasks, current), run.plan)
+    second.discard(*gone)  # the new input could not be read
+    second.discard(*kept)  # what the first run made of it is up to date
+    second.seal()
+    place = f"Norder={gone[0]}/Npix={gone[1]}"
+    with pytest.raises(
+        PublishError, match=rf"first missing: {place}\..* other input, .*{place} of 1.*--allow-mix"
+    ):
+        publish_runs([str(catalogue)])
+    holed = publish_runs([str(catalogue)], min_complete=0.5)
+    assert (holed.holes, holed.mixture, holed.runs) == (1, [], ["2", "1"])
+    assert gone not in {receipt.key for receipt in holed.receipts()}
+    mixed = publish_runs([str(catalogue)], allow_mixture=True)
+    assert (mixed.holes, mixed.rows) == (0, 30)
+    assert "1 partitions were computed from other input, or otherwise, than" in mixed.mixture[0]
+    assert place in (mixed.objects / "hats.properties").read_text()
+    assert publish_runs([str(first.root)]).rows == 30  # its own plan asked for them
 
+
+def test_what_is_no_partition_any_more(catalogue):
+    folder = CatalogueFolder(catalogue)
+    second = folder.run("2")
+    key = sorted(second.done())[0]
+    second.discard(*key)
+    second.seal()
+    identity = Identity(release="ztf", recipe={}, science={}, models={}, versions={})
+    tasks = tuple(Task(Partition(*one, (), "", "{}"), "e" * 64, "new") for one in second.done())
+    save_plan(Plan("2", identity, tasks, orphans=(key,)), second.plan)
+    for mixture in (False, True):
+        version = publish_runs([str(catalogue)], allow_mixture=mixture)
+        assert (version.runs, version.holes) == (["2"], 0)
+
+
+def test_the_plan_says_what_is_wanted(catalogue):
     run = CatalogueFolder(catalogue).run("2")
     identity = Identity(release="ztf", recipe={}, science={}, models={}, versions={})
     save_plan(Plan(run_id="2", identity=identity, tasks=(), left=((3, 700),)), run.plan)

@@ -113,6 +113,21 @@ class TestRuns:
             assert (row["run_id"], row["done"], row["units"], row["light_curves"]) == (RUN, 2, 2, 20)
             assert row["ended"] == "2026-11-28T12:01:00+00:00"
 
+    def test_one_that_is_damaged_does_not_hide_the_others(self, folder: CatalogueFolder) -> None:
+        run = folder.run("20261129T120000-fedcba")
+        run.root.mkdir()
+        run.record.write_text("{")
+        done = invoke("runs", str(folder.root), "--format", "json")
+        found = json.loads(done.stdout)
+        assert [(one["run_id"], one["state"]) for one in found] == [
+            (run.run_id, "damaged"),
+            (RUN, "complete"),
+        ]
+        done = invoke("runs", str(folder.root))
+        assert done.exit_code == 0
+        assert f"{run.run_id}: {run.root} is not a run" in done.stderr
+        assert "damaged" in done.stdout
+
     def test_the_ledger_of_the_environment(
         self, folder: CatalogueFolder, ledger_at: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:

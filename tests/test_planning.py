@@ -14,8 +14,9 @@ from lightmill.catalogs.partitions import Cone, HatsTable
 from lightmill.catalogs.receipts import FailedAttempt, Quarantined, Receipt, write_json, write_receipt
 from lightmill.catalogs.runfolder import CatalogueFolder, NotAnOutput, write_index
 from lightmill.pipeline.plan import RunError
-from lightmill.pipeline.planfile import save_plan
+from lightmill.pipeline.planfile import load_plan, save_plan
 from lightmill.pipeline.planning import catalogue_state, check_world, make_plan
+from lightmill.pipeline.run import run_plan
 
 
 @pytest.fixture(autouse=True)
@@ -149,6 +150,19 @@ def test_a_file_has_changed_since(tiny_release, tiny_ztf):
     touch(first_file(tiny_release))
     with pytest.raises(RunError, match=r"Npix=\d+ has changed since it was planned: .* now .*: plan again"):
         check_world(plan)
+
+
+def test_what_was_up_to_date_has_changed_since(tiny_release, tiny_ztf, catalogue, tmp_path):
+    """Also where the plan has nothing to do: nobody should be told that all is well."""
+    pretend(make_plan(str(tiny_release), tiny_ztf, catalogue=catalogue), catalogue)
+    plan = make_plan(str(tiny_release), tiny_ztf, catalogue=catalogue)
+    save_plan(plan, tmp_path / "week.plan")
+    plan = load_plan(tmp_path / "week.plan")
+    assert (len(plan.tasks), len(plan.current)) == (0, 4)
+    assert run_plan(plan, catalogue.root, recipe=tiny_ztf).state == "complete"
+    touch(first_file(tiny_release))
+    with pytest.raises(RunError, match=r"Npix=\d+ was up to date .* has changed since: .*: plan again"):
+        run_plan(plan, catalogue.root, recipe=tiny_ztf)
 
 
 def test_a_partition_is_gone(tiny_release, tiny_ztf):
