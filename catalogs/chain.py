@@ -16,7 +16,7 @@ from mocpy import MOC
 from lightmill.catalogs.receipts import Receipt
 from lightmill.catalogs.runfolder import RunFolder
 
-__all__ = ["Chain", "Key", "choose", "span"]
+__all__ = ["Chain", "Key", "choose", "coverage", "span"]
 
 Key = tuple[int, int]  #: order, pixel
 DEEPEST = 29  #: order at which pixels are ranges of whole numbers
@@ -64,8 +64,8 @@ class Chain:
         missing = [*self.holes, *self.lost]
         if not missing:
             return None
-        moc = _moc(missing)
-        return (moc if not self.chosen else moc.difference(_moc(self.chosen))) if missing else None
+        moc = coverage(missing)
+        return (moc if not self.chosen else moc.difference(coverage(self.chosen))) if missing else None
 
 
 def choose(
@@ -154,6 +154,7 @@ def _uncovered(keys: Sequence[Key], others: Collection[Key]) -> list[Key]:
     return [key for key, (a, b), n in zip(keys, mine, inside, strict=True) if n < b - a]
 
 
-def _moc(keys: Iterable[Key]) -> MOC:
+def coverage(keys: Iterable[Key]) -> MOC:
+    """The part of the sky that some pixels cover; there is at least one."""
     order, pixel = np.array(list(keys), np.int64).reshape(-1, 2).T
     return MOC.from_healpix_cells(pixel.astype(np.uint64), order.astype(np.uint8), max_depth=int(order.max()))

@@ -21,11 +21,9 @@ from hats.catalog import CatalogType, PartitionInfo, TableProperties
 from hats.pixel_math import HealpixPixel
 from hats.pixel_math.healpix_shim import margin2order
 from hats.pixel_math.spatial_index import SPATIAL_INDEX_COLUMN, SPATIAL_INDEX_ORDER
-from hats.pixel_tree.negative_tree import compute_negative_tree_pixels
-from hats.pixel_tree.pixel_tree import PixelTree
 
 from lightmill.catalogs import storage
-from lightmill.catalogs.chain import Key, span
+from lightmill.catalogs.chain import Key, coverage, span
 from lightmill.catalogs.finish import below, open_parquet, write_file, write_properties
 from lightmill.catalogs.rows import COMPRESSION
 
@@ -117,9 +115,11 @@ class _Sky:
 
 
 def _whole_sky(partitions: Collection[Key]) -> _Sky:
-    pixels = [HealpixPixel(*key) for key in partitions]
-    empty = compute_negative_tree_pixels(PixelTree.from_healpix(pixels))
-    return _Sky([(int(p.order), int(p.pixel)) for p in [*pixels, *empty]])
+    # as hats' negative tree has it, which Numba would compile anew in each process that publishes
+    uniq = coverage(partitions).complement().uniq_hpx.astype(np.int64)  # 4 * 4**order + pixel
+    order = np.searchsorted(4 ** np.arange(2, 31), uniq, "right")
+    empty = zip(order.tolist(), (uniq - (4 << 2 * order)).tolist(), strict=True)
+    return _Sky([*partitions, *empty])
 
 
 def edge_cells(cells: np.ndarray, order: int, key: Key) -> np.ndarray:

@@ -7,13 +7,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from hats.pixel_math import HealpixPixel
 from hats.pixel_math.pixel_margins import get_margin
+from hats.pixel_tree.negative_tree import compute_negative_tree_pixels
+from hats.pixel_tree.pixel_tree import PixelTree
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightmill.catalogs.margin import edge_cells, margin_name, margin_order, write_margin
+from lightmill.catalogs.margin import _whole_sky, edge_cells, margin_name, margin_order, write_margin
 
 ARCSEC = 10.0
+ALL_OF_IT = {(0, pixel) for pixel in range(11)} | {(1, pixel) for pixel in range(44, 48)}
 
 
 def margins(root: Path) -> dict[tuple[int, int], list[int]]:
@@ -47,6 +51,17 @@ def test_edge_cells_are_those_that_border_on_others(order, data):
     around = neighbours(inside.astype(np.uint64), order + depth)
     beyond = np.isin(around, get_margin(order, pixel, depth)).any(axis=1)
     np.testing.assert_array_equal(edge_cells(inside, order + depth, (order, pixel)), beyond)
+
+
+@pytest.mark.parametrize(
+    "keys", [{(0, 3)}, {(2, 7), (2, 8), (1, 46), (5, 12287)}, {(12, 12345), (0, 11)}, ALL_OF_IT]
+)
+def test_the_sky_between_partitions_is_that_of_hats(keys):
+    tree = PixelTree.from_healpix([HealpixPixel(*key) for key in keys])
+    empty = {(int(p.order), int(p.pixel)) for p in compute_negative_tree_pixels(tree)}
+    sky = _whole_sky(keys)
+    assert set(sky.keys) == keys | empty
+    assert len(sky.keys) == len(keys) + len(empty)
 
 
 @pytest.mark.parametrize("order", [1, 6])
