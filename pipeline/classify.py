@@ -36,14 +36,13 @@ from lightmill.models.folder import BundleError
 from lightmill.pipeline import clean as cleaning
 from lightmill.pipeline.answer import Answers, answer
 from lightmill.pipeline.asking import asking_of
-from lightmill.pipeline.candidates import COLUMNS, ordered, table
-from lightmill.pipeline.choose import KEPT, Chosen, Finder
+from lightmill.pipeline.candidates import COLUMNS
+from lightmill.pipeline.choose import Finder
 from lightmill.pipeline.failures import Fault, fault_of, reading
-from lightmill.pipeline.features import index_of, statistics
-from lightmill.pipeline.period import search
+from lightmill.pipeline.features import index_of
 from lightmill.pipeline.recipe import ClassesTable, Recipe
-from lightmill.pipeline.represent import represent
 from lightmill.pipeline.stages import Stages
+from lightmill.pipeline.warmup import warm_up
 
 if TYPE_CHECKING:
     from lightmill.models.bundle import Bundle
@@ -58,7 +57,6 @@ __all__ = [
     "classify_unit",
     "prepare",
     "software",
-    "warm_up",
 ]
 
 ALGORITHM_VERSION = 3  #: raised by hand whenever the same input and bundle give other rows
@@ -254,30 +252,7 @@ def _check_planned(what: str, model: Model, found: str) -> None:
         )
 
 
-_ready = lru_cache(maxsize=1)(lambda: warm_up())
-
-
-def warm_up() -> float:
-    """Compile the kernels into Numba's cache on this host, or load them from it; seconds taken.
-
-    The driver calls it before workers start, so that only one process compiles, and each worker when it is set up, on
-    a host where the driver does not run.
-    """
-    start = time.perf_counter()
-    t = np.arange(16.0)
-    good = cleaning.clean(t, t % 3, t + 1, np.zeros(16, np.int32), np.array([0, 16]), min_epochs=3)
-    epochs = good.t, good.mag, good.magerr, good.offsets
-    known = statistics(*epochs)
-    found = search(*epochs, fmax=1.0)
-    rows, listed = table(found, known, 4)
-    ordered(found.candidates[:, :4], np.where(listed, 0.5, np.nan), t[-1:])
-    del rows
-    one = np.full((1, KEPT), 0.3)
-    represent(
-        *epochs, needs=("image:count", "folded", "features"), dt_edges=[0, 1, 8], dm_edges=[-8, 0, 8],
-        statistics=known, chosen=Chosen(one, one, one, one),
-    )  # fmt: skip
-    return time.perf_counter() - start
+_ready = lru_cache(maxsize=1)(warm_up)
 
 
 def _reject_bad_positions(good: cleaning.Cleaned, batch: LightCurves) -> cleaning.Cleaned:

@@ -424,7 +424,7 @@ def warmup() -> None:
 
     Example: `srun --ntasks-per-node=1 lightmill warmup`
     """
-    from lightmill.pipeline.classify import warm_up
+    from lightmill.pipeline.warmup import warm_up
 
     typer.echo(f"kernels ready after {warm_up():.1f} s")
 

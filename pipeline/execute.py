@@ -27,7 +27,7 @@ from lightmill.cluster.connect import cluster
 from lightmill.cluster.local import available_cores
 from lightmill.cluster.worker import Prepare
 from lightmill.models import store
-from lightmill.pipeline.classify import Model, Unit, attempt_unit, prepare, warm_up
+from lightmill.pipeline.classify import Model, Unit, attempt_unit, prepare
 from lightmill.pipeline.drive import drive
 from lightmill.pipeline.failures import ErrorClass, Fault, fault_of
 from lightmill.pipeline.journal import Journal
@@ -35,6 +35,7 @@ from lightmill.pipeline.plan import Plan, RunError, Task
 from lightmill.pipeline.planfile import digest, load_plan, save_plan
 from lightmill.pipeline.planning import check_world
 from lightmill.pipeline.recipe import OperationalTable, Recipe
+from lightmill.pipeline.warmup import warm_up
 
 __all__ = ["Ending", "Machine", "Seen", "execute"]
 

@@ -607,7 +607,3 @@ def test_with_periods_and_every_expert(release, tmp_path, tiny_ztf):
     assert [row["objectid"] for row in found] == [row["objectid"] for row in rows]
     assert all(row["period"] is None and row["novelty"] is None for row in found)
     assert {row["p_variable"] for row in found} == {row["p_variable"] for row in rows}
-
-
-def test_warm_up():
-    assert module.warm_up() >= 0

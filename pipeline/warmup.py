@@ -1,0 +1,70 @@
+"""The kernels of this host, compiled into Numba's cache: once, and by two processes where there are two cores."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from lightmill.pipeline.candidates import ordered, table
+from lightmill.pipeline.choose import KEPT, Chosen
+from lightmill.pipeline.clean import Cleaned, clean
+from lightmill.pipeline.features import statistics
+from lightmill.pipeline.period import search
+from lightmill.pipeline.represent import represent
+
+__all__ = ["warm_up"]
+
+COMPILING = 1.0  #: seconds: what takes longer to be there is not in the cache
+ELSEWHERE = "from lightmill.pipeline import warmup; warmup.warm_images()"
+
+
+def warm_up() -> float:
+    """Compile the kernels into Numba's cache on this host, or load them from it; seconds taken.
+
+    The driver calls it before workers start, so that they need not compile, and each worker when it is set up, on a
+    host where the driver does not run.
+    """
+    start = time.perf_counter()
+    good = _cleaned()
+    epochs = good.t, good.mag, good.magerr, good.offsets
+    with _images_elsewhere(time.perf_counter() - start > COMPILING):
+        found = search(*epochs, fmax=1.0)
+        known = statistics(*epochs)  # meanwhile the other process has compiled them
+        _, listed = table(found, known, 4)
+        ordered(found.candidates[:, :4], np.where(listed, 0.5, np.nan), good.t[-1:])
+        one = np.full((1, KEPT), 0.3)
+        represent(
+            *epochs, needs=("folded", "features"), statistics=known, chosen=Chosen(one, one, one, one)
+        )  # fmt: skip
+    warm_images()
+    return time.perf_counter() - start
+
+
+def warm_images() -> None:
+    """The kernels of the statistics and of the images."""
+    good = _cleaned()
+    epochs = good.t, good.mag, good.magerr, good.offsets
+    statistics(*epochs)
+    represent(*epochs, needs=("image:count",), dt_edges=[0, 1, 8], dm_edges=[-8, 0, 8])
+
+
+def _cleaned() -> Cleaned:
+    t = np.arange(16.0)
+    return clean(t, t % 3, t + 1, np.zeros(16, np.int32), np.array([0, 16]), min_epochs=3)
+
+
+@contextmanager
+def _images_elsewhere(needed: bool) -> Iterator[None]:
+    """Let another process compile its half. Where it fails nothing is lost: what is missing is compiled after."""
+    if not needed or len(os.sched_getaffinity(0)) < 2:
+        yield
+        return
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen([sys.executable, "-c", ELSEWHERE], stdin=quiet, stdout=quiet, stderr=quiet):
+        yield
