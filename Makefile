@@ -27,10 +27,13 @@ accuracy: .venv/installed
 	done
 	for bundle in build/accuracy/*; do $(BIN)/lightmill models card $$bundle; done
 
-# The tests and the checks see the built wheel, not the source tree. A module of tests stays in one process; benchmarks
-# only have to run: their figures are for make bench.
+# The tests and the checks see the built wheel, not the source tree. A module of tests stays in one process, and the
+# longest come first; kernels are compiled before, or each process would; benchmarks only have to run: their figures are
+# for make bench.
 test: wheel
-	$(TEST)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --benchmark-disable $(PYTEST_ARGS)
+	$(TEST)/lightmill warmup
+	$(TEST)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+	  --benchmark-disable $(PYTEST_ARGS)
 
 lint: wheel
 	$(TEST)/ruff check .

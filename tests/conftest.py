@@ -45,9 +45,27 @@ COMMON_WARNINGS = (
 )
 
 
+LONGEST = (
+    "versions", "train", "execute", "run", "inventory", "explain", "fit_experts", "torture", "period_cuda", "cli",
+    "ledger", "demo", "dmdt_cuda", "dmdt", "report", "classify",
+)  # fmt: skip
+"""Modules that take longest: they come first, so that no process has one of them left when the others are done."""
+
+
 def pytest_configure(config: pytest.Config) -> None:
     for line in COMMON_WARNINGS:
         config.addinivalue_line("filterwarnings", line)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {f"test_{name}": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than cores: tests wait for leases, servers and other processes as often as they compute."""
+    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -10,24 +10,39 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing import get_context
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
+from lightmill import catalogs, models, pipeline
 from lightmill.pipeline.execute import IMPORTS
 
+OWN = [
+    module.name
+    for package in (catalogs, models, pipeline)
+    for module in iter_modules(package.__path__, f"{package.__name__}.")
+    if "cuda" not in module.name and not module.ispkg
+]
 CONTEXT = get_context("forkserver")
-CONTEXT.set_forkserver_preload(["distributed", *IMPORTS, "lightmill.pipeline.cli"])
+CONTEXT.set_forkserver_preload(["distributed", *IMPORTS, *OWN])
 
 
 def forked(function: Callable[..., Any], *arguments: Any) -> int:
     """Call a function of a module that can be imported in a new process; its exit code."""
-    process = CONTEXT.Process(target=function, args=arguments)
-    process.start()
-    process.join()
-    assert process.exitcode is not None
-    return process.exitcode
+    (code,) = all_at_once(function, [arguments])
+    return code
+
+
+def all_at_once(function: Callable[..., Any], calls: Sequence[Sequence[Any]]) -> list[int]:
+    """Call a function in a new process for each list of arguments; their exit codes."""
+    processes = [CONTEXT.Process(target=function, args=arguments) for arguments in calls]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    return [-255 if process.exitcode is None else process.exitcode for process in processes]
 
 
 def lightmill(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -72,3 +87,31 @@ def publish_and_die(step: str, when: str, root: str) -> None:
     setattr(publishing, step, die)
     catalogue = CatalogueFolder.at(root)
     publishing.publish(catalogue, catalogue.runs()[:1], catalogue_name="tiny", provenance={})
+
+
+def open_ledger_once(url: str, folder: str) -> None:
+    """Open a ledger and close it; a warning is an error."""
+    import warnings
+
+    from lightmill.catalogs.ledger import open_ledger
+    from lightmill.catalogs.runfolder import CatalogueFolder
+
+    warnings.simplefilter("error")
+    open_ledger(url, CatalogueFolder.at(folder)).close()
+
+
+def write_units(url: str, folder: str, run_id: str, own: int, facts: dict[str, Any]) -> None:
+    """Tell a ledger of 400 units of a run, four at a time; a warning is an error."""
+    import warnings
+
+    from lightmill.catalogs.ledger import open_ledger
+    from lightmill.catalogs.receipts import FailedAttempt, Receipt
+    from lightmill.catalogs.runfolder import CatalogueFolder
+
+    warnings.simplefilter("error")
+    with open_ledger(url, CatalogueFolder.at(folder)) as ledger:
+        ledger.start_run(facts | {"run_id": run_id}, folder, 400)
+        for i in range(0, 400, 4):
+            mine = [Receipt(5, own * 1000 + i + k, "f", 1, 1, {}, 1, 1.0, run_id=run_id) for k in range(4)]
+            ledger.record(run_id, mine, [FailedAttempt(5, own * 1000 + i, 1, "BUG", "x", "retry")])
+        ledger.end_run(run_id, "complete", {"done": 400})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from program import all_at_once, open_ledger_once, write_units
 from sqlalchemy import func, inspect, select, text
 
 from lightmill.catalogs.ledger import Ledger, LedgerError, open_ledger
@@ -228,56 +227,14 @@ class TestMigrations:
             assert rows(again, runs) == []
 
     def test_many_open_it_at_once(self, ledger_at: str, tmp_path: Path) -> None:
-        code = (
-            "import sys; from lightmill.catalogs.ledger import open_ledger\n"
-            "from lightmill.catalogs.runfolder import CatalogueFolder\n"
-            "sys.stdin.read(1)\n"
-            "open_ledger(sys.argv[1], CatalogueFolder.at(sys.argv[2])).close()"
-        )
-        command = [sys.executable, "-W", "error", "-c", code, ledger_at, str(tmp_path)]
-        started = [
-            subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-            for _ in range(4)
-        ]
-        for process in started:
-            assert process.stdin is not None
-            process.stdin.write("x")
-            process.stdin.flush()
-        for process in started:
-            _, said = process.communicate(timeout=120)
-            assert (process.returncode, said) == (0, "")
-
-
-WRITER = """
-import sys
-from lightmill.catalogs.ledger import open_ledger
-from lightmill.catalogs.receipts import FailedAttempt, Receipt
-from lightmill.catalogs.runfolder import CatalogueFolder
-
-url, folder, run_id, own, facts = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), eval(sys.argv[5])
-with open_ledger(url, CatalogueFolder.at(folder)) as ledger:
-    ledger.start_run(facts | {"run_id": run_id}, folder, 400)
-    for i in range(0, 400, 4):
-        mine = [Receipt(5, own * 1000 + i + k, "f", 1, 1, {}, 1, 1.0, run_id=run_id) for k in range(4)]
-        ledger.record(run_id, mine, [FailedAttempt(5, own * 1000 + i, 1, "BUG", "x", "retry")])
-    ledger.end_run(run_id, "complete", {"done": 400})
-"""
+        assert all_at_once(open_ledger_once, [(ledger_at, str(tmp_path))] * 4) == [0] * 4
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["one run", "two runs"])
 def test_two_processes_write_to_one_ledger(ledger_at: str, folder: CatalogueFolder, same: bool) -> None:
     ids = ["one", "one" if same else "two"]
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", WRITER, ledger_at, str(folder.root), run_id, str(own), repr(FACTS)],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for own, run_id in enumerate(ids)
-    ]  # fmt: skip
-    for process in started:
-        _, said = process.communicate(timeout=300)
-        assert (process.returncode, said) == (0, "")
+    calls = [(ledger_at, str(folder.root), run_id, own, FACTS) for own, run_id in enumerate(ids)]
+    assert all_at_once(write_units, calls) == [0, 0]
     with open_ledger(ledger_at, folder) as ledger, ledger.engine.connect() as connection:
         count = select(func.count())
         assert connection.execute(count.select_from(units)).scalar() == 800

@@ -287,7 +287,7 @@ def test_what_is_out_of_fold_knows_nothing_of_its_star(tmp_path: Path):
     )
     assert set(many.column_names) == set(data.column_names)
     recipe = small(
-        "crts-7", ("EW", "LPV"), folds=4, trees={"trees": TreesTable(rounds=40, leaves=12)},
+        "crts-7", ("EW", "LPV"), trees={"trees": TreesTable(rounds=40, leaves=12)},
         networks={"dmdt": DMDT.model_copy(update={"epochs": 4})},
     )  # fmt: skip
     pq.write_table(many, tmp_path / "grouped.parquet")
@@ -300,7 +300,7 @@ def test_what_is_out_of_fold_knows_nothing_of_its_star(tmp_path: Path):
     loose = many.set_column(many.schema.get_field_index("group"), "group", pa.array(np.arange(len(many))))
     pq.write_table(loose, tmp_path / "loose.parquet")
     again = train(tmp_path / "loose.parquet", recipe.model_copy(
-        update={"train": recipe.train.model_copy(update={"networks": {}})}
+        update={"train": recipe.train.model_copy(update={"networks": {}, "folds": 4})}
     ), tmp_path / "loose")  # fmt: skip
     assert again["accuracy"] > 0.9
 
