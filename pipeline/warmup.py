@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 
@@ -21,6 +24,7 @@ from lightmill.pipeline.represent import represent
 __all__ = ["warm_up"]
 
 COMPILING = 1.0  #: seconds: what takes longer to be there is not in the cache
+LOCK = "lightmill-warmup-{}.lock"  #: in the folder of temporary files, which hosts do not share
 ELSEWHERE = "from lightmill.pipeline import warmup; warmup.warm_images()"
 
 
@@ -28,8 +32,15 @@ def warm_up() -> float:
     """Compile the kernels into Numba's cache on this host, or load them from it; seconds taken.
 
     The driver calls it before workers start, so that they need not compile, and each worker when it is set up, on a
-    host where the driver does not run.
+    host where the driver does not run: there one of them compiles, and the others wait for it.
     """
+    start = time.perf_counter()
+    with _one_at_a_time():
+        _warm_all()
+    return time.perf_counter() - start
+
+
+def _warm_all() -> None:
     start = time.perf_counter()
     good = _cleaned()
     epochs = good.t, good.mag, good.magerr, good.offsets
@@ -43,7 +54,6 @@ def warm_up() -> float:
             *epochs, needs=("folded", "features"), statistics=known, chosen=Chosen(one, one, one, one)
         )  # fmt: skip
     warm_images()
-    return time.perf_counter() - start
 
 
 def warm_images() -> None:
@@ -57,6 +67,19 @@ def warm_images() -> None:
 def _cleaned() -> Cleaned:
     t = np.arange(16.0)
     return clean(t, t % 3, t + 1, np.zeros(16, np.int32), np.array([0, 16]), min_epochs=3)
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Only one process of this user on this host at a time; where there can be no lock, without."""
+    try:
+        lock = (Path(tempfile.gettempdir()) / LOCK.format(os.getuid())).open("a")
+    except OSError:
+        yield
+        return
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield  # whoever dies lets go of it
 
 
 @contextmanager
