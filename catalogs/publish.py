@@ -107,7 +107,7 @@ def publish(
         _compare_sums(chain)
     with only_one(catalogue):
         before = current(catalogue)
-        if before is not None and _is_asked_for(before, chain, name, margin):
+        if before is not None and _is_asked_for(before, chain, mixture, name, margin):
             return before
         name = new_name(catalogue, name)
         version = _describe(catalogue.version(name), chain, mixture, catalogue_name, margin)
@@ -124,8 +124,12 @@ def publish(
     return read_version(version.root, is_current=make_current)
 
 
-def _is_asked_for(version: Version, chain: Chain, name: str | None, margin: float) -> bool:
+def _is_asked_for(
+    version: Version, chain: Chain, mixture: list[str], name: str | None, margin: float
+) -> bool:
     """Whether a version is what publishing would make."""
+    if version.mixture != mixture:
+        return False
     same_margin = version.margin == (margin_name(CATALOG, margin) if margin else None)
     # the same rows of more partitions wanted are another statement
     same_holes = version.holes == len(chain.holes) + len(chain.lost) and version.complete == chain.complete

@@ -16,7 +16,12 @@ import fsspec
 from hats.io.file_io import get_upath
 from upath import UPath
 
-__all__ = ["copy", "create", "files", "is_local", "place", "put", "replace", "sizes", "sync"]
+__all__ = ["copy", "create", "files", "is_local", "of_network", "place", "put", "replace", "sizes", "sync"]
+
+
+def of_network(error: BaseException) -> bool:
+    """Whether an error is of a package that speaks to object stores: many of theirs are no OSError."""
+    return type(error).__module__.partition(".")[0] in ("aiohttp", "botocore")
 
 
 def place(url: str | Path) -> Path:

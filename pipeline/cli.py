@@ -277,7 +277,7 @@ def run(
     import signal
 
     from lightmill.pipeline.execute import Machine
-    from lightmill.pipeline.planfile import load_plan
+    from lightmill.pipeline.planfile import is_plan, load_plan
     from lightmill.pipeline.progress import RunProgress
     from lightmill.pipeline.recipe import Recipe, load_recipe
     from lightmill.pipeline.run import run as start
@@ -293,10 +293,10 @@ def run(
 
     with stoppable(stopping) as stop:
         try:
-            if Path(release).is_file():
+            if is_plan(release):
                 if region is not None:
                     raise typer.BadParameter("a plan says itself which partitions: give no region")
-                plan = load_plan(Path(release))
+                plan = load_plan(release)
                 applied = load_recipe(recipe) if recipe else Recipe.model_validate(plan.identity.recipe)
                 summary = run_plan(plan, out, machine=machine, recipe=applied, watch=watch, stop=stop)
             else:
@@ -446,14 +446,23 @@ def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         app()
-    except (ValueError, OSError, RuntimeError, ImportError) as error:
-        if os.environ.get("LIGHTMILL_TRACEBACK"):
-            raise
-        name = "" if type(error) in (ValueError, RuntimeError, OSError) else f"{type(error).__name__}: "
-        messages.print(f"lightmill: {name}{error}", markup=False, soft_wrap=True)
-        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except Exception as error:
+        from lightmill.catalogs import storage
+
+        network = storage.of_network(error)
+        expected = network or isinstance(error, ValueError | OSError | RuntimeError | ImportError)
+        if not expected or os.environ.get("LIGHTMILL_TRACEBACK"):
+            raise
+        name = "" if type(error) in (ValueError, RuntimeError, OSError) else f"{type(error).__name__}: "
+        hint = (
+            ": check the address, the endpoint (FSSPEC_S3_ENDPOINT_URL) and the credentials"
+            if network
+            else ""
+        )
+        messages.print(f"lightmill: {name}{error}{hint}", markup=False, soft_wrap=True)
+        sys.exit(1)
 
 
 def _print_summary(summary: Summary, form: TextOrJson, out: str) -> None:

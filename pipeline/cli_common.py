@@ -93,7 +93,10 @@ def print_facts(facts: dict[str, object], form: TextOrJson) -> None:
         return
     table = Table(show_header=False, box=None)
     for key, value in facts.items():
-        table.add_row(key.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
+        plain = {True: "yes", False: "no"}.get(value) if isinstance(value, bool) else None
+        table.add_row(
+            key.replace("_", " "), plain or (f"{value:,}" if isinstance(value, int) else str(value))
+        )
     Console().print(table)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from lightmill.pipeline.plan import Plan
 
 __all__ = ["register"]
-
-SAVED = (".plan", ".parquet")  #: how addresses of plans end; of this machine, every file is one
 
 
 def register(app: typer.Typer) -> None:
@@ -78,7 +75,9 @@ def plan(
     """
     chosen = tuple(name.strip() for name in triggers.split(",") if name.strip())
     _check(policy, chosen)
-    if _is_plan(release):
+    from lightmill.pipeline.planfile import SUFFIXES, is_plan, load_plan, save_plan
+
+    if is_plan(release):
         given = {
             "--recipe": recipe, "--catalogue": catalogue, "--cone": cone, "--box": box, "--moc": moc,
             "--pixels": pixels, "--workers": workers, "--out": out, "--explain": explain,
@@ -87,8 +86,6 @@ def plan(
             raise typer.BadParameter(
                 f"{release} is a saved plan: it is only shown, without {', '.join(extra)}"
             )
-        from lightmill.pipeline.planfile import load_plan
-
         _print_plan(load_plan(release), form, None)
         return
     from lightmill.catalogs.runfolder import CatalogueFolder
@@ -106,7 +103,8 @@ def plan(
         found = explain_partition(release, applied, key, catalogue=folder, policy=policy, triggers=chosen)
         _print_explanation(found, form)
         return
-    from lightmill.pipeline.planfile import save_plan
+    if out is not None and "://" in out and not is_plan(out):
+        raise typer.BadParameter(f"--out {out}: addresses of plans end with {' or '.join(SUFFIXES)}")
     from lightmill.pipeline.planning import make_plan
 
     made = make_plan(
@@ -124,10 +122,6 @@ def _check(policy: str, triggers: tuple[str, ...]) -> None:
         raise typer.BadParameter(f"--policy {policy!r} is none of {', '.join(POLICIES)}")
     if unknown := [name for name in triggers if name not in TRIGGERS]:
         raise typer.BadParameter(f"--triggers {', '.join(unknown)}: known are {', '.join(TRIGGERS)}")
-
-
-def _is_plan(text: str) -> bool:
-    return text.endswith(SAVED) if "://" in text else Path(text).is_file()
 
 
 def _pixels(text: str, option: str, *, single: bool = False) -> list[tuple[int, int]]:
@@ -154,9 +148,8 @@ def _print_plan(made: Plan, form: TextOrJson, saved: str | None) -> None:
     if form is TextOrJson.json:
         print_json(plan_facts(made) | {"saved": saved})
         return
-    table = Table(
-        box=None, caption="light curves, core-hours and memory are estimates", caption_justify="left"
-    )
+    note = "light curves, core-hours and memory are estimates" if made.tasks else None
+    table = Table(box=None, caption=note, caption_justify="left")
     table.add_column("why")
     for name in ("partitions", "light curves", "size", "core-hours", "memory a worker"):
         table.add_column(name, justify="right")

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
+from lightmill.catalogs import storage
 from lightmill.catalogs.lightcurves import LayoutError
 from lightmill.models.folder import BundleError
 
@@ -121,9 +122,7 @@ def _class_of(error: BaseException, of_input: bool) -> ErrorClass:
     if isinstance(error, OSError):
         # Arrow tells of a damaged page by an OSError without a number
         return ErrorClass.IO_TRANSIENT if error.errno or not of_input else ErrorClass.INPUT_CORRUPT
-    if type(error).__module__.partition(".")[0] in ("aiohttp", "botocore"):
-        return ErrorClass.IO_TRANSIENT
-    return ErrorClass.BUG
+    return ErrorClass.IO_TRANSIENT if storage.of_network(error) else ErrorClass.BUG
 
 
 @dataclass(frozen=True)

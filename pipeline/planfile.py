@@ -15,10 +15,11 @@ from lightmill.catalogs import storage
 from lightmill.catalogs.partitions import File, Partition
 from lightmill.pipeline.plan import Current, Identity, Plan, RunError, Task
 
-__all__ = ["PlanError", "digest", "load_plan", "plan_digest", "save_plan"]
+__all__ = ["SUFFIXES", "PlanError", "digest", "is_plan", "load_plan", "plan_digest", "save_plan"]
 
 FORMAT = 1  #: raised whenever older versions of Lightmill could not read the file
 KEY = b"lightmill_plan"
+SUFFIXES = (".plan", ".parquet")  #: of addresses of plans
 
 SCHEMA = pa.schema(
     [
@@ -101,6 +102,12 @@ def load_plan(path: str | Path) -> Plan:
         left=tuple(keys["left"]),
         orphans=tuple(keys["orphan"]),
     )
+
+
+def is_plan(text: str) -> bool:
+    """Whether what a command was given means a saved plan rather than a release: a file of this machine, or an address
+    that ends as those of plans do."""
+    return text.endswith(SUFFIXES) if "://" in text else Path(text).is_file()
 
 
 def digest(path: Path) -> str:

@@ -159,6 +159,22 @@ def test_library_errors_are_one_line(
     assert not (tmp_path / "x").exists()
 
 
+def test_an_object_store_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("AWS_ENDPOINT_URL", "http://127.0.0.1:9"), ("AWS_MAX_ATTEMPTS", "1")):
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    for arguments in (
+        ["status", "s3://archive/c"],
+        ["run", "s3://archive/week.plan", "--out", "s3://archive/c"],
+    ):
+        done = lightmill(*arguments)
+        assert done.returncode == 1
+        assert "Could not connect to the endpoint URL" in done.stderr
+        assert "check the address, the endpoint" in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
 def test_missing_column_names_column_layouts_and_recipe_line(
     make_stars: Callable[..., Any], write_hats: Callable[..., Any], tmp_path: Path
 ) -> None:

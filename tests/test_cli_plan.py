@@ -108,6 +108,7 @@ def test_pixels(tiny_release, done):
         (["--pixels", "0/12"], "pixels of order 0 to 11"),
         (["--explain", "0/1,0/2"], "one partition"),
         (["--cone", "1,2"], "degrees"),
+        (["--out", "s3://archive/week"], "addresses of plans end with .plan or .parquet"),
     ],
 )
 def test_wrong_use(tiny_release, arguments, word):

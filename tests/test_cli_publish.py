@@ -122,7 +122,13 @@ def test_what_is_superseded(catalogue):
     assert (mixed.holes, mixed.rows) == (0, 30)
     assert "1 partitions were computed from other input, or otherwise, than" in mixed.mixture[0]
     assert place in (mixed.objects / "hats.properties").read_text()
-    assert publish_runs([str(first.root)]).rows == 30  # its own plan asked for them
+    plain = publish_runs([str(first.root)])  # its own plan asked for them
+    assert (plain.rows, plain.mixture) == (30, [])
+    # the same rows of the same runs, but nobody asks for others any more
+    second.plan.unlink()
+    same = publish_runs([str(catalogue)])
+    assert (same.digest, same.mixture) == (mixed.digest, [])
+    assert same.name not in (mixed.name, plain.name)
 
 
 def test_what_is_no_partition_any_more(catalogue):

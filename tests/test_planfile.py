@@ -12,7 +12,7 @@ import pytest
 
 from lightmill.catalogs.partitions import File, Partition
 from lightmill.pipeline.plan import Current, Identity, Plan, Task
-from lightmill.pipeline.planfile import KEY, PlanError, load_plan, plan_digest, save_plan
+from lightmill.pipeline.planfile import KEY, PlanError, is_plan, load_plan, plan_digest, save_plan
 
 IDENTITY = Identity(
     "/r", {"name": "x"}, {"a": [1, 2.5]}, {"bundle": "d"}, {"algorithm": 1}, "1", {"numpy": "2"}
@@ -53,6 +53,13 @@ def rewrite(path, rows=None, **facts):
 def test_there_and_back(place):
     save_plan(PLAN, place)
     assert load_plan(place) == PLAN
+
+
+def test_what_means_a_plan(place, tmp_path):
+    save_plan(PLAN, place)
+    assert is_plan(place)
+    assert not is_plan(str(tmp_path))
+    assert not is_plan("s3://archive/release")
 
 
 def test_an_empty_plan(place):
