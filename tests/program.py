@@ -37,7 +37,8 @@ def forked(function: Callable[..., Any], *arguments: Any) -> int:
 
 def all_at_once(function: Callable[..., Any], calls: Sequence[Sequence[Any]]) -> list[int]:
     """Call a function in a new process for each list of arguments; their exit codes."""
-    processes = [CONTEXT.Process(target=function, args=arguments) for arguments in calls]
+    environment = dict(os.environ)  # forks have that of the process that they are forked from
+    processes = [CONTEXT.Process(target=_call, args=(environment, function, *call)) for call in calls]
     for process in processes:
         process.start()
     for process in processes:
@@ -50,13 +51,17 @@ def lightmill(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = ["lightmill", *map(str, arguments)]
     with tempfile.TemporaryDirectory() as name:
         out, err = Path(name) / "out", Path(name) / "err"
-        code = forked(_main, command, str(out), str(err), dict(os.environ))
+        code = forked(_main, command, str(out), str(err))
         return subprocess.CompletedProcess(command, code, out.read_text(), err.read_text())
 
 
-def _main(command: list[str], out: str, err: str, environment: dict[str, str]) -> None:
+def _call(environment: dict[str, str], function: Callable[..., Any], *arguments: Any) -> None:
     os.environ.clear()
     os.environ.update(environment)
+    function(*arguments)
+
+
+def _main(command: list[str], out: str, err: str) -> None:
     for target, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), target)
     sys.argv = command
