@@ -67,9 +67,10 @@ def _of_run(run: RunFolder) -> Listed:
     try:
         return _of_status(read_status(run))
     except NotAnOutput as error:
-        nothing: dict[str, Any] = {"recipe": "", "bundle": "", "rate": None, "created": "", "ended": None}
-        numbers = dict.fromkeys(("units", "done", "failed", "quarantined", "light_curves"), 0)
-        return Listed(run.run_id, address(run.catalogue), "damaged", trouble=str(error), **nothing, **numbers)
+        return Listed(
+            run.run_id, address(run.catalogue), "damaged", recipe="", bundle="", units=0, done=0, failed=0,
+            quarantined=0, light_curves=0, rate=None, created="", ended=None, trouble=str(error),
+        )  # fmt: skip
 
 
 def _of_status(status: Status) -> Listed:

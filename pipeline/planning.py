@@ -121,14 +121,13 @@ def check_world(plan: Plan) -> None:
         raise RunError(f"planned for {plan.identity.versions}, this Lightmill has {versions}: plan again")
     release = open_release(plan.identity.release, recipe.layout.choices())
     there = set(release.table.pixels())
-    named = [unit.key for unit in (*plan.tasks, *plan.current) if unit.key in there]
-    found = {(p.order, p.pixel): p for p in release.table.partitions_of(named)}
-    for unit in (*plan.tasks, *plan.current):
-        if unit.key not in found:
+    named = [*(task.key for task in plan.tasks), *(unit.key for unit in plan.current)]
+    for order, pixel in named:
+        if (order, pixel) not in there:
             raise RunError(
-                f"Norder={unit.key[0]}/Npix={unit.key[1]} is no partition of {plan.identity.release} any more: plan "
-                "again"
+                f"Norder={order}/Npix={pixel} is no partition of {plan.identity.release} any more: plan again"
             )
+    found = {(p.order, p.pixel): p for p in release.table.partitions_of(named)}
     for unit in plan.current:
         now = found[unit.key]
         if unit.input and now.identity() != unit.input:

@@ -117,7 +117,8 @@ def asked_for(runs: Sequence[RunFolder]) -> tuple[set[Key], dict[Key, str]]:
             wanted |= run.done().keys() - gone
             continue
         plan = load_plan(run.plan)
-        said = {one.key: one.fingerprint for one in (*plan.tasks, *plan.current)}
+        said = {task.key: task.fingerprint for task in plan.tasks}
+        said |= {unit.key: unit.fingerprint for unit in plan.current}
         said |= dict.fromkeys((*plan.quarantined, *plan.left), "")
         gone |= set(plan.orphans) - wanted
         accept |= {key: print_ for key, print_ in said.items() if key not in wanted}
