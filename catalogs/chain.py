@@ -65,7 +65,7 @@ class Chain:
         if not missing:
             return None
         moc = coverage(missing)
-        return (moc if not self.chosen else moc.difference(coverage(self.chosen))) if missing else None
+        return moc.difference(coverage(self.chosen)) if self.chosen else moc
 
 
 def choose(

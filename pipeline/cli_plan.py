@@ -57,7 +57,7 @@ def plan(
     ] = None,
     workers: Workers = None,
     out: Annotated[
-        str | None, typer.Option("--out", metavar="PLAN", help="Save the plan: path or fsspec URL.")
+        str | None, typer.Option("--out", metavar="PLAN", help="Save the plan: path, or URL of a .plan.")
     ] = None,
     explain: Annotated[
         str | None, typer.Option(metavar="ORDER/PIXEL", help="Show why this partition is in its state.")

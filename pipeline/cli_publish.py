@@ -51,7 +51,7 @@ def publish(
         float, typer.Option(min=0, max=1, help="Least share of the partitions that must be there.")
     ] = 1.0,
     allow_mixture: Annotated[
-        bool, typer.Option("--allow-mixture", help="Of runs that differ in recipe, models or versions.")
+        bool, typer.Option("--allow-mixture", help="Of runs that differ, or of superseded input; recorded.")
     ] = False,
     not_current: Annotated[
         bool, typer.Option("--not-current", help="Leave what readers get as it is.")
