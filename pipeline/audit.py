@@ -6,29 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from astropy import units as u
-from astropy.coordinates import SkyCoord
-
 from lightmill.models import audit as cells
-from lightmill.pipeline.evaluate import Judged, judge
-from lightmill.pipeline.features import index_of
+from lightmill.pipeline.conditions import AXES, EDGES, Conditions
+from lightmill.pipeline.evaluate import judge
 from lightmill.pipeline.recipe import Recipe
 
-__all__ = ["AXES", "EDGES", "AuditError", "audit", "values_of"]
-
-EDGES: dict[str, tuple[float, ...]] = {
-    "magnitude": (13, 14, 15, 16, 17, 18, 19, 20, 21),  #: weighted mean [mag]
-    "b": (5, 10, 20, 30, 45, 60),  #: |galactic latitude| [deg]
-    "epochs": (50, 100, 200, 300, 500, 1000),  #: good ones
-    "amplitude": (0.05, 0.1, 0.2, 0.4, 0.8),  #: half of the 5 to 95 % range [mag]
-}
-"""The same cells whatever is audited, so that two audits can be laid side by side."""
-
-AXES: tuple[str, ...] = (*EDGES, "band")
-"""What an audit can go by; band is the passband's number, a category."""
-
-STATISTIC = {"magnitude": "mean", "epochs": "n", "amplitude": "amplitude"}
+__all__ = ["AuditError", "audit"]
 
 
 class AuditError(ValueError):
@@ -70,27 +53,9 @@ def audit(
     found = judge(bundle, labels, aliases=aliases, only=only, recipe=recipe)
     names = tuple(dict.fromkeys(by))
     bounds = {name: bounds for name, bounds in (EDGES | dict(edges or {})).items() if name in names}
-    values = {name: values_of(name, found) for name in names}
+    curves = found.curves
+    values = Conditions(found.statistics, curves.ra, curves.dec, curves.filterid).along(names)
     return cells.audit(found.probabilities, found.truth, found.classes, values, bounds) | {
         "rejected": found.rejected,
         "trained_on_these": found.trained_on_these,
     }
-
-
-def values_of(axis: str, judged: Judged) -> np.ndarray:
-    """(n,) float64: where light curves lie along one of AXES; NaN where it is not known."""
-    if axis in STATISTIC:
-        return judged.statistics[:, index_of(STATISTIC[axis])]
-    if axis == "b":
-        return _latitude(judged.curves.ra, judged.curves.dec)
-    band = judged.curves.filterid.astype(np.float64)
-    # 0 throughout is what a table without passbands has
-    return band if band.any() else np.full(len(band), np.nan)
-
-
-def _latitude(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
-    """|galactic latitude| [deg] of positions [deg]; NaN for what is no place on the sky."""
-    found = np.full(len(ra), np.nan)
-    good = np.isfinite(ra) & (np.abs(dec) <= 90)
-    found[good] = np.abs(SkyCoord(ra[good] * u.deg, dec[good] * u.deg).galactic.b.deg)
-    return found

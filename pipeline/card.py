@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from lightmill.models.manifest import Expert, Manifest, pool_name
 from lightmill.models.taxonomy import describe
+from lightmill.pipeline.card_audit import audits
+from lightmill.pipeline.markdown import table
 from lightmill.pipeline.recipe import known_recipes, load_recipe
 
 __all__ = ["write_card"]
@@ -28,6 +30,7 @@ def write_card(manifest: Manifest, counts: np.ndarray) -> str:
         _figures(manifest),
         _experts(manifest),
         *([_gate(manifest)] if manifest.gate else []),
+        audits(manifest.metrics["audit"], manifest.classes, manifest.gate is not None),
         _limits(manifest),
     ]
     return "\n\n".join(sections) + "\n"
@@ -53,7 +56,7 @@ from
 
 Left out of the labels: {left_out}.
 
-{_table(("class", "what it is", "examples"), rows)}"""
+{table(("class", "what it is", "examples"), rows)}"""
 
 
 def _recipe(facts: dict[str, Any]) -> str:
@@ -104,15 +107,15 @@ are drawn anew:
 
 Each fold is answered by experts, a choice of periods and a combiner that have seen none of its stars.
 
-{_table(("class", "precision", "recall", "F1", "support"), rows)}{rare}
+{table(("class", "precision", "recall", "F1", "support"), rows)}{rare}
 
 Rows are the truth, columns the answer:
 
-{_table(("", *m["confusion"]["labels"]), matrix)}
+{table(("", *m["confusion"]["labels"]), matrix)}
 
 How often it is right, by how sure it is:
 
-{_table(("highest probability", "n", "mean", "right"), reliable)}"""
+{table(("highest probability", "n", "mean", "right"), reliable)}"""
 
 
 def _experts(manifest: Manifest) -> str:
@@ -137,7 +140,7 @@ def _experts(manifest: Manifest) -> str:
 
 What each adds to the others, in thousandths of macro-F1 (of the classes that occur there), ± one standard error:
 
-{_table(("expert", *(f"{kind}, n {n}" for kind, n in zip(kinds, numbers, strict=True))), adds)}"""
+{table(("expert", *(f"{kind}, n {n}" for kind, n in zip(kinds, numbers, strict=True))), adds)}"""
         if adds
         else ""
     )
@@ -153,7 +156,7 @@ What each adds to the others, in thousandths of macro-F1 (of the classes that oc
 
 Novelty of light curves whose labels it does not know: the area under the ROC curve between them and the known ones (½: no telling):
 
-{_table(("label", "n", "area"), rows)}"""
+{table(("label", "n", "area"), rows)}"""
     period = ""
     if manifest.period is not None:
         limits = ", ".join(f"{name} {value:g}" for name, value in manifest.period.limits.items())
@@ -167,7 +170,7 @@ catalogue period is an input. Trees take {len(manifest.features)} features, and 
 {by["wrong"]["accuracy"]:.1%}."""
     return f"""## The experts
 
-{_table(("alone", "what it is", "macro-F1", "accuracy", "ECE"), alone)}{added}
+{table(("alone", "what it is", "macro-F1", "accuracy", "ECE"), alone)}{added}
 
 Combined by adding their logarithms of probabilities, weighted ({weights}); then temperatures of the taxonomy's nodes ({heat}).{period}
 
@@ -236,11 +239,11 @@ Recalls are of {g["recall_draws"]} draws of each example; intervals are as wide 
 Of {g["real_stars"]} real light curves that count as constant so many pass; {g["real_certain"]["n"]} of them are periodic for certain (score ≥ {g["real_certain"]["score"]:g}), others may
 vary too:
 
-{_table(("real light curves", "n", "pass", "95 %"), rates)}
+{table(("real light curves", "n", "pass", "95 %"), rates)}
 
 With other thresholds, the same for all numbers of epochs:
 
-{_table(("recall", "threshold", *g["pass_rates_real"]), roc)}{transients}
+{table(("recall", "threshold", *g["pass_rates_real"]), roc)}{transients}
 
 Recall by class ({g["recall_of"]}):
 
@@ -248,7 +251,7 @@ Recall by class ({g["recall_of"]}):
 
 Recall by magnitude (rows) and amplitude (half of the range of the noiseless change, mag; ≥ 50 epochs), with the number of draws:
 
-{_table(("magnitude", *amplitudes), cells)}
+{table(("magnitude", *amplitudes), cells)}
 
 Recall by amplitude, by median magnitude, and by number of epochs:
 
@@ -301,12 +304,7 @@ on folds of the same stars among a few settings: that flatters the figures a lit
 - Class shares of the labels stand in for those of the sky (`priors`): a release has another mixture."""
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
-
-
 def _rates(what: str, rates: Mapping[str, Mapping[str, float]]) -> str:
-    return _table(
+    return table(
         (what, "n", "rate"), [(name, r["n"], f"{r['rate']:.3f}") for name, r in rates.items() if r["n"]]
     )

@@ -49,8 +49,8 @@ def audit(
 
     Example: `lightmill audit crts-7 --labels stars.parquet --map beta_lyrae=EW --only EW,EA,RRab --by magnitude,b`
     """
-    from lightmill.pipeline.audit import AXES
     from lightmill.pipeline.audit import audit as measure
+    from lightmill.pipeline.conditions import AXES
 
     found = measure(
         bundle, labels, aliases=pairs(rename or []), only=_words(only) or None, recipe=recipe, by=_words(by) or AXES

@@ -40,6 +40,7 @@ class Drawn:
     excess: (
         np.ndarray
     )  #: (n,) float64, what the change adds to χ², in the standard deviations √(2n) of a constant's
+    host: np.ndarray  #: (n,) int64, whose epochs and errors an example has; of transients, their own
 
 
 class Reobserved:
@@ -74,6 +75,7 @@ class Reobserved:
             amplitude=np.array([part[2] for part in parts]),
             level=np.array([float(np.median(part[1][1])) for part in parts]),
             excess=np.array([part[3] for part in parts]),
+            host=np.array([part[4] for part in parts], np.int64),
         )
 
     def _one(self, row: int, observer: Observer, rng: np.random.Generator):
@@ -99,6 +101,7 @@ class Reobserved:
                     (t, mag, magerr),
                     0.5 * np.ptp(change[seen]),
                     _excess(change[seen], error[seen]),
+                    host,
                 )
         raise ValueError(
             f"a star of range {np.ptp(change):.2g} mag leaves fewer than {self.min_epochs} epochs on each of {TRIES} "
@@ -112,7 +115,8 @@ class Reobserved:
         own = t[rows] - t[rows][0], mag[rows], magerr[rows]
         # the data stand for the change: their noise adds 1 to each epoch's χ²
         excess = max(0.0, _excess(own[1], own[2]) - np.sqrt(len(rows) / 2))
-        return own, observer.observe(host, rows, rng, float(np.median(mag)))[:3], 0.5 * np.ptp(own[1]), excess
+        constant = observer.observe(host, rows, rng, float(np.median(mag)))[:3]
+        return own, constant, 0.5 * np.ptp(own[1]), excess, host
 
 
 def _excess(change: np.ndarray, error: np.ndarray) -> float:

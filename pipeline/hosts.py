@@ -32,6 +32,12 @@ PEAK_EPOCHS = 3
 LIMIT_COLUMN = "limitmag"
 """Of a table of epochs, if it is there: limiting magnitude of each exposure."""
 
+PLACE_COLUMNS = ("ra", "dec", "filtercode")
+"""Of a table of epochs, if they are there: position [deg] and passband, by which bundles are audited."""
+
+FILTERIDS = {"zg": 1, "zr": 2, "zi": 3}
+"""Passbands of ZTF by their codes, as its releases number them."""
+
 FEWEST_SOURCES = 50
 """An exposure's limit is that of its faintest source, if there are so many; else that of the file."""
 
@@ -50,6 +56,9 @@ class Hosts:
         np.ndarray
     )  #: (n,) str: "" a star whose magnitudes count as constant, else the type of the transient
     at_peak: np.ndarray  #: (n,) bool; a transient that was seen around its peak
+    ra: np.ndarray  #: (n,) float64 [deg]; NaN where unknown
+    dec: np.ndarray  #: (n,) float64 [deg]; NaN where unknown
+    filterid: np.ndarray  #: (n,) int64, passband; 0 where unknown
 
     def __len__(self) -> int:
         return len(self.group)
@@ -107,6 +116,9 @@ def join(parts: Sequence[Hosts]) -> Hosts:
         group=np.concatenate([part.group + start for part, start in zip(parts, starts[:-1], strict=True)]),
         kind=np.concatenate([part.kind for part in parts]),
         at_peak=np.concatenate([part.at_peak for part in parts]),
+        ra=np.concatenate([part.ra for part in parts]),
+        dec=np.concatenate([part.dec for part in parts]),
+        filterid=np.concatenate([part.filterid for part in parts]),
     )
 
 
@@ -124,12 +136,15 @@ def _stars(path: Path, schema: pa.Schema, recipe: Recipe) -> Hosts:
     return Hosts(
         good.t, good.mag, good.magerr, limit, good.offsets,
         group=np.arange(n), kind=np.full(n, "", dtype="<U16"), at_peak=np.zeros(n, bool),
+        ra=curves.ra[good.accepted], dec=curves.dec[good.accepted],
+        filterid=curves.filterid[good.accepted].astype(np.int64),
     )  # fmt: skip
 
 
 def _transients(path: Path, recipe: Recipe) -> Hosts:
     """One light curve for each `oid`, grouped by transient, with HJD as time."""
-    names = [name for name in pq.read_schema(path).names if name in (*TRANSIENT_COLUMNS, LIMIT_COLUMN)]
+    wanted = (*TRANSIENT_COLUMNS, LIMIT_COLUMN, *PLACE_COLUMNS)
+    names = [name for name in pq.read_schema(path).names if name in wanted]
     table = pq.read_table(path, columns=names).sort_by([("oid", "ascending"), ("hjd", "ascending")])
     column = {name: table.column(name).combine_chunks().to_numpy(zero_copy_only=False) for name in names}
     first = np.flatnonzero(np.append(True, column["oid"][1:] != column["oid"][:-1]))
@@ -143,12 +158,16 @@ def _transients(path: Path, recipe: Recipe) -> Hosts:
     _, group = np.unique(column["ZTFID"][rows].astype(str), return_inverse=True)
     since_peak = column["hjd"] - column["bts_peakt_jd"]
     usable = (column["catflags"].astype(np.int64) & recipe.clean.bad_flags) == 0
+    unknown = np.full(table.num_rows, np.nan)
+    ra, dec = (column.get(name, unknown)[rows].astype(np.float64) for name in ("ra", "dec"))
+    code = column.get("filtercode", np.full(table.num_rows, ""))[rows]
     near = usable & (since_peak > PEAK_WINDOW[0]) & (since_peak < PEAK_WINDOW[1])
     return Hosts(
         good.t, good.mag, good.magerr, limit, good.offsets,
         group=group.astype(np.int64),
         kind=column["bts_type"][rows].astype("<U16"),
         at_peak=np.add.reduceat(near.astype(np.int64), first)[good.accepted] >= PEAK_EPOCHS,
+        ra=ra, dec=dec, filterid=np.array([FILTERIDS.get(one, 0) for one in code.tolist()], np.int64),
     )  # fmt: skip
 
 

@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from lightmill.models.audit import audit
 from lightmill.models.bundle import last_features
 from lightmill.models.experts import Expert
 from lightmill.models.metrics import expected_calibration_error, summary
 from lightmill.models.novelty import Novelty
 from lightmill.models.proportions import wilson
 from lightmill.models.taxonomy import path_to
+from lightmill.pipeline.conditions import EDGES
 from lightmill.pipeline.features import index_of
 from lightmill.pipeline.fit_choice import RIGHT
 from lightmill.pipeline.fit_experts import OutOfFold, pooled
@@ -46,7 +48,8 @@ def measured(
     -------
     what `models.metrics.summary` gives of all experts together, and `intervals` (95 %), `macro_f1_folds`,
     `reliability`, `experts` (each alone), `by_period` (accuracy where the period is right, and where not), `adds`
-    (what each adds to the others, by kind of light curve) and, with a gate, `passed`, `gate` and `transients`
+    (what each adds to the others, by kind of light curve), `audit` (by the conditions of observation, see
+    `models.audit`; cells without light curves are left out) and, with a gate, `passed`, `gate` and `transients`
     """
     y, fold, classes = task.y, task.fold, table.classes
     p = pooled(found.logits, y, fold, classes, names)
@@ -66,6 +69,7 @@ def measured(
         }
     metrics["by_period"] = _by_period(p, task)
     metrics["adds"] = _adds(p, found.logits, task, classes, names, draws)
+    metrics["audit"] = _audited(p, task, classes)
     if gate is not None:
         passed = summary(p[gate.passed], y[gate.passed], classes)
         metrics["passed"] = {name: passed[name] for name in ("n", "accuracy", "macro_f1", "ece")}
@@ -182,6 +186,23 @@ def _adds(
             error = np.std(_macro_f1(p[own], y, some) - _macro_f1(without[own], y, some), ddof=1)
             found[name][kind] = {"n": int(own.sum()), "gain": float(gain), "error": float(error)}
     return found
+
+
+def _audited(p: np.ndarray, task: Task, classes: Sequence[str]) -> dict[str, Any]:
+    """The audit of what was said out of fold, without what the other metrics say already."""
+    found = audit(p, task.y, classes, task.conditions.along(), EDGES)
+    for axis in found["axes"].values():
+        axis["cells"] = [cell for cell in axis["cells"] if cell["n"]]
+    return {name: _rounded(found[name]) for name in ("level", "method", "smallest", "axes")}
+
+
+def _rounded(value: Any) -> Any:
+    """The same with numbers as precise as anyone reads them: there are thousands."""
+    if isinstance(value, dict):
+        return {name: _rounded(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_rounded(one) for one in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 def _transients(

@@ -15,6 +15,7 @@ from lightmill.pipeline.candidates import COLUMNS
 from lightmill.pipeline.choose import Chosen, choose
 from lightmill.pipeline.clean import Cleaned
 from lightmill.pipeline.colour import COLOURS
+from lightmill.pipeline.conditions import Conditions
 from lightmill.pipeline.curves import Curves
 from lightmill.pipeline.examples import Drawn, Reobserved
 from lightmill.pipeline.features import index_of
@@ -84,6 +85,7 @@ class Task:
     training: Callable[[int | None, int], Sample | Part]
     #: (fold held back, or None; number of the draw) → the examples of the other folds, in order
     tests: Sample  #: all n examples, each as it is tested
+    conditions: Conditions  #: under which the tests were observed
     constants: Sample | None = None  #: the same hosts and epochs without them; None: light curves as they are
     true_period: np.ndarray | None = None  #: (n,) [d] of the tests, NaN where not known; no expert sees it
     strangers: tuple[np.ndarray, Sample] | None = (
@@ -160,6 +162,7 @@ def direct(
         1,
         training,
         tests,
+        Conditions(known, data.curves.ra, data.curves.dec, data.curves.filterid),
         true_period=data.period,
         strangers=strangers,
     )
@@ -229,7 +232,11 @@ def reobserved(
     )
     part = periods.part if periods else None
     of_trees = min(DRAWS_OF_TREES, table.draws)
-    task = Task(everything, fold, group, part, table.draws, of_trees, training, variable, constant)
+    host = np.concatenate([test.host for test in tests])[order]
+    conditions = Conditions(variable.statistics, hosts.ra[host], hosts.dec[host], hosts.filterid[host])
+    task = Task(
+        everything, fold, group, part, table.draws, of_trees, training, variable, conditions, constant
+    )
     return task, gate, _golden_rows(tests[0], gate)
 
 

@@ -18,8 +18,9 @@ from typer.testing import CliRunner
 from lightmill.models.audit import audit as measure
 from lightmill.models.folder import read_manifest
 from lightmill.models.metrics import expected_calibration_error, summary
-from lightmill.pipeline.audit import AXES, EDGES, AuditError, audit
+from lightmill.pipeline.audit import AuditError, audit
 from lightmill.pipeline.cli import app
+from lightmill.pipeline.conditions import AXES, EDGES
 from lightmill.pipeline.evaluate import evaluate
 from lightmill.pipeline.labelled import source_of
 

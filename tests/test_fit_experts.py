@@ -14,6 +14,7 @@ from lightmill.models.experts import NetworkExpert, TreesExpert
 from lightmill.models.manifest import pool_name
 from lightmill.models.novelty import fit_novelty
 from lightmill.pipeline import fit_experts as module
+from lightmill.pipeline.conditions import Conditions
 from lightmill.pipeline.fit_experts import combine, final_novelty, fit_expert, out_of_fold, parts_of, pooled
 from lightmill.pipeline.recipe import Recipe
 from lightmill.pipeline.represent import shape_of
@@ -37,6 +38,9 @@ def number(*where: int) -> int:
     return sum((k + 1) * 101**i for i, k in enumerate(where))
 
 
+NOWHERE = Conditions(*np.empty((4, 0)))  #: experts are fitted whatever the conditions
+
+
 def quiet(line: str) -> None:
     """Say nothing."""
 
@@ -52,7 +56,7 @@ def task(waves: Callable) -> Task:
         asked.append((held, which))
         return sample.take(np.flatnonzero(fold != held)) if held is not None else sample
 
-    made = Task(y, fold, np.arange(48), None, 2, 1, training, sample)
+    made = Task(y, fold, np.arange(48), None, 2, 1, training, sample, NOWHERE)
     object.__setattr__(made, "asked", asked)
     return made
 
@@ -256,7 +260,7 @@ def test_trees_are_trained_on_several_draws(monkeypatch: pytest.MonkeyPatch, tas
         def views(self, needs):
             return {"features": np.arange(24.0)[:, None]}
 
-    several = Task(task.y, task.fold, task.group, None, 4, 3, lambda held, which: Few(), task.tests)
+    several = Task(task.y, task.fold, task.group, None, 4, 3, lambda held, which: Few(), task.tests, NOWHERE)
 
     def fit(table, y, k, weight, **more):
         seen.append((table, y, k, weight, more))

@@ -15,6 +15,7 @@ from lightmill.models.metrics import expected_calibration_error, summary
 from lightmill.models.novelty import fit_novelty
 from lightmill.pipeline import measure as module
 from lightmill.pipeline.choose import KEPT, Chosen
+from lightmill.pipeline.conditions import AXES, EDGES, Conditions
 from lightmill.pipeline.curves import Curves
 from lightmill.pipeline.dmdt import Grid
 from lightmill.pipeline.features import STATISTICS
@@ -51,7 +52,8 @@ def made(n: int = N, seed: int = 1, **changes: Any) -> Task:
         Curves.of([]), statistics, Chosen(frequency, frequency, score, frequency), Grid((0, 1), (0, 1)), ()
     )
     given = {"y": y, "fold": group % 3, "group": group, "period": None, "draws": 1, "of_trees": 1,
-             "training": no_training, "tests": sample}  # fmt: skip
+             "training": no_training, "tests": sample,
+             "conditions": Conditions(statistics, *rng.uniform(-90, 90, (2, n)), 1 + group % 2)}  # fmt: skip
     return Task(**given | changes)
 
 
@@ -89,6 +91,34 @@ def test_figures_are_those_of_the_pooled_answers(metrics, task, found):
     by_fold = [summary(p[task.fold == k], task.y[task.fold == k], CLASSES)["macro_f1"] for k in range(3)]
     assert metrics["macro_f1_folds"] == by_fold
     json.dumps(metrics, allow_nan=False)
+
+
+def test_the_audit_is_of_the_pooled_answers(metrics, task, found):
+    """Each cell counted by hand; nothing of the whole, which the other figures say; no empty cells."""
+    p = pooled(found.logits, task.y, task.fold, CLASSES, ["a", "b"])
+    right = p.argmax(axis=1) == task.y
+    audit = metrics["audit"]
+    assert list(audit["axes"]) == list(AXES)
+    assert set(audit) == {"level", "method", "smallest", "axes"}
+    band = {cell["cell"]: cell for cell in audit["axes"]["band"]["cells"]}
+    for name, cell in band.items():
+        own = task.conditions.filterid == int(name)
+        assert cell["n"] == own.sum() == 300
+        assert cell["accuracy"]["value"] == pytest.approx(right[own].mean(), rel=1e-3)
+        for c, leaf in enumerate(CLASSES):
+            row = cell["per_class"][leaf]
+            assert row["recall"]["value"] == pytest.approx(right[own & (task.y == c)].mean(), rel=1e-3)
+            assert row["precision"]["value"] == pytest.approx(
+                right[own & (p.argmax(axis=1) == c)].mean(), rel=1e-3
+            )
+            assert row["share_true"]["value"] == pytest.approx((task.y[own] == c).mean(), rel=1e-3)
+    epochs = {cell["cell"]: cell["n"] for cell in audit["axes"]["epochs"]["cells"]}
+    n = task.tests.statistics[:, 0]
+    edges = [0, *EDGES["epochs"], np.inf]
+    assert list(epochs.values()) == [count for count in np.histogram(n, edges)[0].tolist() if count]
+    assert audit["smallest"]["n"] == min(
+        cell["n"] for axis in audit["axes"].values() for cell in axis["cells"]
+    )
 
 
 def test_intervals_contain_the_figures(metrics):

@@ -44,6 +44,7 @@ def some_hosts(
                 t, level + flash + error * rng.standard_normal(epochs), error, np.full(epochs, limit),
                 np.array([0, epochs]), np.array([0]),
                 np.array(["" if i < n_stars else "SN Ia"]), np.array([i >= n_stars]),
+                np.array([float(i)]), np.array([-float(i)]), np.array([1 + i % 2]),
             )
         )  # fmt: skip
     return join(parts)
@@ -236,6 +237,11 @@ def test_pairs_share_host_epochs_and_errors():
     added = drawn.excess * np.sqrt(2 * n)
     assert np.median((chi2[0] - chi2[1])[:10] / added[:10]) == pytest.approx(1, abs=0.15)
     assert (drawn.excess[:10] > 10).all()
+    # and the host is told: the epochs are some of its own
+    assert drawn.host[10:].tolist() == [30, 31]
+    for i, host in enumerate(drawn.host):
+        own, seen = hosts.one(host)[0], drawn.constant.t[slice(*drawn.constant.offsets[i : i + 2])]
+        assert any(np.isin(np.round(seen, 6), np.round(own - first, 6)).all() for first in own)
     again = examples.draw(np.arange(12), np.arange(len(hosts)), seed=1)
     np.testing.assert_array_equal(again.variable.mag, drawn.variable.mag)
     other = examples.draw(np.arange(12), np.arange(len(hosts)), seed=2)
@@ -282,6 +288,20 @@ def test_hosts_are_read_from_both_kinds_of_file(tmp_path: Path):
     assert hosts.group[1] == hosts.group[2]
     assert len({hosts.group[0], hosts.group[1], hosts.group[3]}) == 3
     assert (np.diff(hosts.one(1)[0]) == 2).all()
+    assert hosts.filterid.tolist() == [1, 0, 0, 0]  # this table of epochs says nothing of bands and places
+    assert np.isnan(hosts.ra).tolist() == np.isnan(hosts.dec).tolist() == [False, True, True, True]
+
+
+def test_place_and_band_of_hosts(tmp_path: Path):
+    """By these a bundle is audited: each light curve has its own, also where a shorter one was left out before it."""
+    pq.write_table(constant_stars().take([1, 0]), tmp_path / "stars.parquet")
+    oid = np.repeat([5, 6, 7], 60)
+    told = {"ra": oid + 0.25, "dec": -1.0 * oid, "filtercode": np.repeat(["zr", "zg", "new"], 60)}
+    pq.write_table(transients(**told), tmp_path / "transients.parquet")
+    hosts = read_hosts([tmp_path / "stars.parquet", tmp_path / "transients.parquet"], load_recipe("ztf-dr"))
+    assert hosts.ra.tolist() == [0.0, 5.25, 6.25, 7.25]
+    assert hosts.dec.tolist() == [0.0, -5.0, -6.0, -7.0]
+    assert hosts.filterid.tolist() == [1, 2, 1, 0]
 
 
 def test_limits_are_those_of_exposures(tmp_path: Path):

@@ -105,6 +105,30 @@ def small(name: str, classes: tuple[str, ...], *, period: str = "on", **changes:
     )  # fmt: skip
 
 
+def check_audits(card: str, audit: dict, classes: tuple[str, ...]) -> None:
+    """The card has a table by each axis: accuracy and calibration of each cell, four figures of each class."""
+    _, section = card.split("## Audits")
+    *parts, last = section.split("### By ")[1:]
+    parts.append(last.split("## Where it ends")[0])
+    assert len(parts) == len(audit["axes"]) == 5
+    for part, axis in zip(parts, audit["axes"].values(), strict=True):
+        if [cell["cell"] for cell in axis["cells"]] == ["missing"]:
+            continue
+        assert f"Smallest cell: {axis['smallest']['cell']}, n {axis['smallest']['n']}." in part
+        assert part.count(f"|  | {' | '.join(classes)} |") == 4
+        for cell in axis["cells"]:
+            rows = [line for line in part.splitlines() if line.startswith(f"| {cell['cell']} |")]
+            assert len(rows) == 5
+            accuracy = cell["accuracy"]
+            assert f"{accuracy['value']:.3f} ({accuracy['low']:.3f}–{accuracy['high']:.3f})" in rows[0]
+            for line, measure in zip(
+                rows[1:], ("recall", "precision", "share_predicted", "share_true"), strict=True
+            ):
+                for name, text in zip(classes, line.split(" | ")[1:], strict=True):
+                    value = cell["per_class"][name][measure]["value"]
+                    assert text.startswith("" if value is None else f"{value:.2f} (")
+
+
 def test_light_curves_as_they_are(tmp_path: Path):
     """All experts, a reference beside them, and everything that the bundle and its card say."""
     table = labels(tmp_path / "labels.parquet", {"EW": 20, "LPV": 20, "Blazhko": 4, "Hump": 3})
@@ -150,6 +174,12 @@ def test_light_curves_as_they_are(tmp_path: Path):
     ):  # fmt: skip
         assert part in bundle.card, part
     assert "## The gate" not in bundle.card
+    check_audits(bundle.card, metrics["audit"], manifest.classes)
+    assert (
+        "### By passband (its number; of ZTF 1 is g, 2 r, 3 i)\n\nNot known of these light curves."
+        in bundle.card
+    )
+    assert [cell["n"] for cell in metrics["audit"]["axes"]["b"]["cells"]] == [44]  # all of one place
     assert str(tmp_path) not in bundle.card
     # and it can be asked with the recipe that it remembers
     assert recipe_of(manifest).science() == recipe.science()
@@ -214,6 +244,11 @@ def test_stars_re_observed_behind_a_gate(tmp_path: Path):
     assert metrics["adds"]["trees"]["transients"]["n"] == 6
     for part in ("## How right it is", "## The experts", "## The gate", "## Where it ends"):
         assert part in bundle.card
+    check_audits(bundle.card, metrics["audit"], bundle.classes)
+    # the band is the host's: stars of the survey in band 1, of the table of epochs nothing is known
+    band = {cell["cell"]: cell["n"] for cell in metrics["audit"]["axes"]["band"]["cells"]}
+    assert band["0"] >= 6
+    assert sum(band.values()) == 30
     assert "--survey stars.parquet --survey transients.parquet" in bundle.card
     assert str(tmp_path) not in bundle.card
 
