@@ -46,8 +46,9 @@ survey's light curve that it was re-observed on. The gate is not asked: its reca
     return f"""## Audits
 
 Figures of the answers out of fold, in brackets 95 %; each light curve counts as one, also where a star has several.
-{whose} Cells without light curves are not listed; the smallest is
-that of {smallest["axis"]} {smallest["cell"]}, n {smallest["n"]}.
+{whose} Cells of one axis differ along the
+others too: what lies in one part of the sky may be fainter. Cells without light curves are not listed; the
+smallest is that of {smallest["axis"]} {smallest["cell"]}, n {smallest["n"]}.
 
 A star marks what differs: {audit["method"][0].lower()}{audit["method"][1:]}
 

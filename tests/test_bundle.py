@@ -689,6 +689,16 @@ def test_a_bundle_that_ships(name: str):
     assert sum(path.stat().st_size for path in folder.iterdir()) < 8e6
     assert f"macro-F1 {bundle.metrics['macro_f1']:.3f}" in bundle.card
     assert f"--recipe {name} --seed" in bundle.card
+    gate = ["## The gate"] if bundle.has_gate else []
+    sections = ["## How right it is", "## The experts", *gate, "## Audits", "## Where it ends"]
+    assert [line for line in bundle.card.splitlines() if line.startswith("## ")] == sections
+    assert len([line for line in bundle.card.splitlines() if line.startswith("### By ")]) == 5
+    for axis, audit in bundle.metrics["audit"]["axes"].items():
+        # each light curve is in one cell, and each class of each cell is measured
+        assert sum(cell["n"] for cell in audit["cells"]) == bundle.metrics["n"], axis
+        assert {leaf for cell in audit["cells"] for leaf in cell["per_class"]} == set(bundle.classes)
+        for cell in audit["cells"]:
+            assert f"| {cell['cell']} | {cell['n']} |" in bundle.card or cell["cell"] == "missing"
     # no path of the machine where it was made
     assert not [word for word in bundle.card.split() if word.strip("`").startswith("/")]
     assert '"/' not in (folder / "bundle.json").read_text()
