@@ -95,6 +95,11 @@ def statistics(t: np.ndarray, mag: np.ndarray, magerr: np.ndarray, offsets: np.n
 # sums: one that does both is compiled twice, for arrays that may overlap and for others, and then the last bits of a
 # sum would depend on where in memory a light curve lies.
 _jit = njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+# What a kernel calls becomes part of it. Left as a call, the process that compiles would run another copy (the callee's
+# own) than those that load the kernel from the cache (the one within), with other last bits.
+_inline = njit(
+    nogil=True, cache=True, error_model="numpy", forceinline=True, fastmath={"reassoc", "contract", "nsz"}
+)
 
 
 @_jit
@@ -126,7 +131,7 @@ def _statistics(t, mag, magerr, offsets, out, scratch, order, keys, first, count
         _steepest(x, m, e, scratch[3][: n - 1], row)
 
 
-@_jit
+@_inline
 def _means(m, e, inverse):
     """Weighted mean, plain mean and Σσ²; 1/σ goes into `inverse`."""
     weights, weighted, plain, err2 = 0.0, 0.0, 0.0, 0.0
@@ -141,12 +146,12 @@ def _means(m, e, inverse):
     return weighted / weights, plain / m.size, err2
 
 
-@_jit
+@_inline
 def _median(ordered):
     return 0.5 * (ordered[(ordered.size - 1) // 2] + ordered[ordered.size // 2])
 
 
-@_jit
+@_inline
 def _quantile(ordered, q):
     """Linear interpolation between order statistics, as `numpy.quantile`."""
     x = q * (ordered.size - 1)
@@ -154,7 +159,7 @@ def _quantile(ordered, q):
     return ordered[k] + (x - k) * (ordered[k + 1] - ordered[k])
 
 
-@_jit
+@_inline
 def _mad(ordered, median):
     """Median of |x − median|."""
     n = ordered.size
@@ -162,7 +167,7 @@ def _mad(ordered, median):
     return upper if n % 2 else 0.5 * (_distance(ordered, median, n // 2 - 1) + upper)
 
 
-@_jit
+@_inline
 def _distance(ordered, center, k):
     """Distance of the k-th nearest to the center, counted from 0.
 
@@ -180,7 +185,7 @@ def _distance(ordered, center, k):
     return min(distance, center - ordered[start - 1]) if start > 0 else distance
 
 
-@_jit
+@_inline
 def _order_statistics(ordered, row):
     """What the ordered magnitudes tell; returns the median."""
     n = ordered.size
@@ -203,7 +208,7 @@ def _order_statistics(ordered, row):
     return median
 
 
-@_jit
+@_inline
 def _moments(m, flat, mean_err2, row):
     """Standard deviation, excess variance, and bias-corrected skewness and kurtosis (scipy.stats, bias=False)."""
     n = m.size
@@ -225,7 +230,7 @@ def _moments(m, flat, mean_err2, row):
         row[18] = ((n + 1.0) * g2 + 6.0) * (n - 1.0) / ((n - 2.0) * (n - 3.0))
 
 
-@_jit
+@_inline
 def _scatter(m, inverse, mean, residual, row):
     """Scatter in units of the errors; (m − mean)/σ goes into `residual`."""
     n = m.size
@@ -245,7 +250,7 @@ def _scatter(m, inverse, mean, residual, row):
     row[33] = np.sqrt(chi2 / freedom) / row[8] if freedom > 0.0 else 0.0
 
 
-@_jit
+@_inline
 def _trend(t, m, mean, inverse, row):
     """Slope of the weighted straight line over its error."""
     weights, weighted, t2, tm = 0.0, 0.0, 0.0, 0.0
@@ -261,7 +266,7 @@ def _trend(t, m, mean, inverse, row):
     row[25] = tm / np.sqrt(t2) if t2 > 0.0 else 0.0
 
 
-@_jit
+@_inline
 def _counts(m, e, mean, median, row):
     """Outliers, and the longest run on one side of the mean."""
     n = m.size
@@ -282,7 +287,7 @@ def _counts(m, e, mean, median, row):
     row[26], row[28], row[29] = outliers / n, brighter / n, fainter / n
 
 
-@_jit
+@_inline
 def _successive(t, m, e, residual, row):
     """What successive epochs tell: von Neumann's η, Stetson's J, the correlation within a night."""
     n = m.size
@@ -307,7 +312,7 @@ def _successive(t, m, e, residual, row):
     row[30] = product / square if square > 0.0 else 0.0
 
 
-@_jit
+@_inline
 def _steepest(t, m, e, slope, row):
     """The steepest step; the slopes go into `slope`."""
     for i in range(slope.size):

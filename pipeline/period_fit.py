@@ -55,6 +55,10 @@ ZERO, ONE, TWO = np.float32(0), np.float32(1), np.float32(2)
 # nogil: threads may search side by side. fastmath: sums in any order, and no care for NaN, which `clean` has removed.
 # A loop either stores or sums (see `features`).
 _jit = njit(nogil=True, cache=True, error_model="numpy", fastmath=True, boundscheck=False)
+# what a kernel calls becomes part of it (see `features`)
+_inline = njit(
+    nogil=True, cache=True, error_model="numpy", fastmath=True, boundscheck=False, forceinline=True
+)
 
 
 def workspace(longest: int, peaks: int, harmonics: int, fitted: int) -> tuple[np.ndarray, ...]:
@@ -148,7 +152,7 @@ def judge(
             score[i, place] = significance(explained[i, place], b - a, frequencies[i])
 
 
-@_jit
+@_inline
 def _list(epochs, variance, peaks, df, lowest, work):
     """The candidates of one light curve, a row each as `_judge` fills it, and how many they are."""
     time, found = epochs[0], work[5]
@@ -164,7 +168,7 @@ def _list(epochs, variance, peaks, df, lowest, work):
     return found, count
 
 
-@_jit
+@_inline
 def _judge(f, power, epochs, variance, work, row):
     """Frequency, rank, power, R² and coefficients of a candidate into `row`."""
     explained = work[4]
@@ -175,7 +179,7 @@ def _judge(f, power, epochs, variance, work, row):
     _solve(work[2], work[3], row[EXPLAINED + explained.size :])
 
 
-@_jit
+@_inline
 def _summit(f, explained, epochs, variance, work):
     """Where the harmonics that f's rank is made of explain most: parabolas through fits a fraction of a cycle apart."""
     time, found = epochs[0], work[4]
@@ -199,7 +203,7 @@ def _summit(f, explained, epochs, variance, work):
     return f
 
 
-@_jit
+@_inline
 def significance(explained, n, frequencies):
     """−log10 of the chance that noise of any size explains as much at the best of `frequencies`; ≥ 0."""
     best = 0.0
@@ -218,7 +222,7 @@ def significance(explained, n, frequencies):
     return best
 
 
-@_jit
+@_inline
 def _listed(f, found, apart):
     near = False
     for i in range(len(found)):
@@ -226,7 +230,7 @@ def _listed(f, found, apart):
     return near
 
 
-@_jit
+@_inline
 def _rank(explained, n):
     """The highest rank of 1…H harmonics, and which number has it."""
     best, harmonics = -np.inf, 1
@@ -240,7 +244,7 @@ def _rank(explained, n):
     return best, harmonics
 
 
-@_jit
+@_inline
 def _turn(f, time, cosine, sine):
     """cos and sin of 2πft, float32: the phase is reduced in float64, then half its angle doubled."""
     for i in range(time.size):
@@ -255,7 +259,7 @@ def _turn(f, time, cosine, sine):
         sine[i] = TWO * s * c
 
 
-@_jit
+@_inline
 def _climb(f, epochs, df, waves):
     """Newton's way from f to the maximum of |Σ product exp(−2πi f t)|², at most df away; frequency and maximum."""
     time, _, product = epochs
@@ -283,7 +287,7 @@ def _climb(f, epochs, df, waves):
     return f, height
 
 
-@_jit
+@_inline
 def _explain(f, epochs, variance, work, harmonics):
     """R² of 1…`harmonics` harmonics of f into work[4]; the factor, and what it makes of the data, into work[2:4]."""
     waves, sums, normal, solution, found, _ = work
@@ -319,7 +323,7 @@ def _explain(f, epochs, variance, work, harmonics):
     _nested(normal[:size, :size], solution[:size], variance, found)
 
 
-@_jit
+@_inline
 def _normal_equations(sums, normal, solution):
     """Weighted covariances of cos and sin of the harmonics (products of two are sums of others), and with the data."""
     cos, sin, data_cos, data_sin = sums
@@ -335,7 +339,7 @@ def _normal_equations(sums, normal, solution):
         solution[a], solution[b] = data_cos[j], data_sin[j]
 
 
-@_jit
+@_inline
 def _nested(normal, solution, variance, found):
     """Cholesky's factorisation, column by column; each harmonic's two columns add to what is explained."""
     total = 0.0
@@ -357,7 +361,7 @@ def _nested(normal, solution, variance, found):
         normal[j, j] = scale
 
 
-@_jit
+@_inline
 def _solve(normal, solution, wave):
     """Coefficients of cos and sin of the first harmonics, as many as `wave` holds, by substitution from the last."""
     for j in range(wave.size - 1, -1, -1):

@@ -63,6 +63,10 @@ SHORTEST = 1024  #: days in a transform, at least: or the twiddle of a block wou
 # nogil: threads may search side by side. fastmath: sums in any order, and no care for NaN, which `clean` has removed;
 # a peak's power is off by the gridding's 1e-3 anyway. A loop either stores or sums (see `features`).
 _jit = njit(nogil=True, cache=True, error_model="numpy", fastmath=True, boundscheck=False)
+# what a kernel calls becomes part of it (see `features`)
+_inline = njit(
+    nogil=True, cache=True, error_model="numpy", fastmath=True, boundscheck=False, forceinline=True
+)
 
 
 # ---- how to fold ---------------------------------------------------------------------------------------------------
@@ -106,7 +110,7 @@ def _nights(t, offsets, days, seen, day, dusk, night):
                 day[i], dusk[i], night[i] = days[k], start, length
 
 
-@_jit
+@_inline
 def _night(t, day, seen):
     """Start and length, in days, of the shortest part of the day that holds all epochs (in whole bins)."""
     seen[:] = False
@@ -202,7 +206,7 @@ def clear(t, offsets, some, day, dusk, density, grids):
                 grids[j, row + np.uint64(k), column] = np.float32(0)
 
 
-@_jit
+@_inline
 def _cell(t, day, dusk, density):
     """The first row that an epoch is spread over, its place between two rows in steps of 1/FINE, and its day."""
     x = t / day - dusk
@@ -240,7 +244,7 @@ def peaks(spectra, days, waves, twiddles, correction, parts, sums, first, last, 
         )
 
 
-@_jit
+@_inline
 def _peaks(spectra, days, waves, twiddles, correction, parts, sums, first, last, frequency, power):
     count, least = 0, np.float32(0)
     half, cycles = waves.shape[2], waves.shape[0]
@@ -265,7 +269,7 @@ def _peaks(spectra, days, waves, twiddles, correction, parts, sums, first, last,
     return count
 
 
-@_jit
+@_inline
 def _insert(at, value, count, frequency, power):
     """Put a peak into its place in the list, whose last one falls out when it is full; how many there are now."""
     i = min(count, frequency.size - 1)
@@ -276,7 +280,7 @@ def _insert(at, value, count, frequency, power):
     return min(count + 1, frequency.size)
 
 
-@_jit
+@_inline
 def _halves(spectra, start, twiddle, half, parts):
     """Sums and differences of the rows τ and −τ of a block, each turned by its twiddle."""
     for s in range(half):
@@ -294,7 +298,7 @@ def _halves(spectra, start, twiddle, half, parts):
             parts[at + k + ROW3] = q - z
 
 
-@_jit
+@_inline
 def _product(parts, wave, other, half, sums):
     """U = Σ cos · even and V = Σ sin · odd over the rows, for two numbers of cycles."""
     for k in range(8 * BLOCK):
@@ -322,7 +326,7 @@ def _product(parts, wave, other, half, sums):
             sums[k + ROW7] += z0 * a0 + z1 * a1 + z2 * a2 + z3 * a3
 
 
-@_jit
+@_inline
 def _powers(sums, correction, least):
     """|U − iV|² and |U + iV|², corrected, in place of U; returns how many exceed `least`.
 

@@ -20,7 +20,7 @@ from lightmill.pipeline import radix
 from lightmill.pipeline import shape_fit as fit
 from lightmill.pipeline import shape_fold as fold
 from lightmill.pipeline.ragged import ragged
-from lightmill.pipeline.shape_fit import jit
+from lightmill.pipeline.shape_fit import inline, jit
 
 __all__ = ["BINS", "BLOCKS", "LAGS", "SHAPE", "frequencies", "shape"]
 
@@ -169,7 +169,7 @@ def _shapes(t, mag, magerr, offsets, frequency, out, small, square, sort):
             _shape(t[a:b], mag[a:b], magerr[a:b], f, row, small, square, sort)
 
 
-@jit
+@inline
 def _shape(t, m, e, f, row, small, square, sort):
     n = t.size
     _, single, double, curve, twice = small
@@ -199,7 +199,7 @@ def _shape(t, m, e, f, row, small, square, sort):
     fold.structure(t, y, _EDGES, std, row[_ENDS[7] : _ENDS[8]])
 
 
-@jit
+@inline
 def _fits(weight, y, chi2, cosine, sine, u, v, small, square, out):
     """The block "explained" less its last, and the coefficients; returns the Σwr² that the period leaves."""
     right, single, double = small[0], small[1], small[2]
@@ -220,7 +220,7 @@ def _fits(weight, y, chi2, cosine, sine, u, v, small, square, out):
     return left
 
 
-@jit
+@inline
 def _folds(y, phase, std, curve, faint, turn, buffer, sort, out):
     """The blocks "folded" and "string"; `phase` is of twice the period."""
     ordered, order, keys, first, counters = sort

@@ -26,9 +26,13 @@ RIDGE = 1e-3
 # as in `features`: nogil for threads side by side, sums in vector lanes, and a loop either stores or sums, so that the
 # last bits of a sum do not depend on where in memory a light curve lies
 jit = njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+# what a kernel calls becomes part of it, as in `features`
+inline = njit(
+    nogil=True, cache=True, error_model="numpy", forceinline=True, fastmath={"reassoc", "contract", "nsz"}
+)
 
 
-@jit
+@inline
 def weigh(m, e, weight, y):
     """Weights into `weight`, magnitudes less their weighted mean into `y`; returns (Σw, Σwy², sample std, mean error).
 
@@ -58,7 +62,7 @@ def weigh(m, e, weight, y):
     return total, chi2, math.sqrt(spread / max(n - 1, 1)), err
 
 
-@jit
+@inline
 def phasors(t, frequency, phase, cosine, sine):
     """Phases from the first epoch, in turns 0…1, and their cosine and sine."""
     for i in range(t.size):
@@ -69,7 +73,7 @@ def phasors(t, frequency, phase, cosine, sine):
         sine[i] = math.sin(2.0 * math.pi * phase[i])
 
 
-@jit
+@inline
 def sums(cosine, sine, weight, y, u, v, of_weight, of_data):
     """Σw cos kφ, Σw sin kφ into of_weight[:, k] and Σwy cos kφ, Σwy sin kφ into of_data[:, k], by recurrence.
 
@@ -96,7 +100,7 @@ def sums(cosine, sine, weight, y, u, v, of_weight, of_data):
             u[i], v[i] = u[i] * cosine[i] - v[i] * sine[i], v[i] * cosine[i] + u[i] * sine[i]
 
 
-@jit
+@inline
 def normal_equations(orders, unit, of_weight, of_data, matrix, right):
     """Lower half of the normal matrix and the right side for c₀, (a, b) of orders[0], (a, b) of orders[1], …
 
@@ -122,7 +126,7 @@ def normal_equations(orders, unit, of_weight, of_data, matrix, right):
         matrix[p + 1, p + 1] += ridge
 
 
-@jit
+@inline
 def factorise(matrix, right, size):
     """Cholesky factor of the first `size` terms in place of the lower half; `right` becomes z = L⁻¹ right."""
     for i in range(size):
@@ -137,7 +141,7 @@ def factorise(matrix, right, size):
         right[i] = value / matrix[i, i]
 
 
-@jit
+@inline
 def explained(z, harmonics):
     """What the first `harmonics` orders explain of Σwy² (a little less: the ridge's share is not counted)."""
     total = 0.0
@@ -146,7 +150,7 @@ def explained(z, harmonics):
     return total
 
 
-@jit
+@inline
 def solve(matrix, z, size, coefficients):
     """Coefficients of the model of the first `size` terms, from `factorise`."""
     for i in range(size - 1, -1, -1):
@@ -156,7 +160,7 @@ def solve(matrix, z, size, coefficients):
         coefficients[i] = value / matrix[i, i]
 
 
-@jit
+@inline
 def evaluate(coefficients, harmonics, cosine, sine, u, v, values):
     """The model of harmonics 1, 2, …, harmonics at the given phasors, by Horner's rule; u, v : scratch."""
     for i in range(values.size):
@@ -170,7 +174,7 @@ def evaluate(coefficients, harmonics, cosine, sine, u, v, values):
         values[i] = coefficients[0] + u[i]
 
 
-@jit
+@inline
 def model(cosine, sine, weight, y, harmonics, u, v, values):
     """Fit harmonics 1…harmonics and evaluate them at the epochs; returns what they explain of Σwy², and A₁ [mag]."""
     of_weight, of_data = np.empty((2, 2 * harmonics + 1)), np.empty((2, harmonics + 1))

@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from lightmill.pipeline import radix
-from lightmill.pipeline.shape_fit import jit
+from lightmill.pipeline.shape_fit import inline
 
 __all__ = [
     "GRID", "double_wave", "folded", "fourier", "ratio", "residuals", "single_wave", "string_length", "structure",
@@ -23,13 +23,13 @@ FAR = 6.0  #: residuals are clipped at so many robust standard deviations
 SMALL = 64  #: epochs up to which insertion orders a bin
 
 
-@jit
+@inline
 def ratio(x, y):
     """x / y, 0 where there is nothing to divide by."""
     return x / y if y > 0.0 else 0.0
 
 
-@jit
+@inline
 def fourier(coefficients, noise, out):
     """Amplitude of the first harmonic, its noise, ratios of the next ones to it and their phases relative to it."""
     a1, b1 = coefficients[1], coefficients[2]
@@ -45,7 +45,7 @@ def fourier(coefficients, noise, out):
             out[1 + 2 * k], out[2 + 2 * k] = math.cos(angle), math.sin(angle)
 
 
-@jit
+@inline
 def turned(coefficients, orders, curve):
     """The fitted curve at GRID phases, without c₀; returns its extent and the place where it is faintest."""
     for j in range(GRID):
@@ -58,7 +58,7 @@ def turned(coefficients, orders, curve):
     return curve[faint] - curve[_extreme(curve, -1.0)], faint
 
 
-@jit
+@inline
 def _extreme(curve, sign):
     """Where the curve is faintest (sign 1) or brightest (−1)."""
     best = 0
@@ -67,7 +67,7 @@ def _extreme(curve, sign):
     return best
 
 
-@jit
+@inline
 def _opposite(curve, faint):
     """Where the curve is faintest between 0.3 and 0.7 of a turn after `faint`."""
     best = (faint + 3 * GRID // 10) % GRID
@@ -76,7 +76,7 @@ def _opposite(curve, faint):
     return best
 
 
-@jit
+@inline
 def _above_half(curve, bright, extent):
     """Share of phases fainter than half way from the brightest to the faintest."""
     above = 0
@@ -85,7 +85,7 @@ def _above_half(curve, bright, extent):
     return above / GRID
 
 
-@jit
+@inline
 def single_wave(curve, extent, faint, std, out):
     """The form of the curve fitted at the period."""
     if extent <= 0.0:
@@ -106,7 +106,7 @@ def single_wave(curve, extent, faint, std, out):
     out[7] = (curve[faint] - curve[_opposite(curve, faint)]) / extent
 
 
-@jit
+@inline
 def double_wave(coefficients, even, curve, extent, faint, out):
     """What differs between successive turns: terms and minima of the curve fitted at twice the period.
 
@@ -128,7 +128,7 @@ def double_wave(coefficients, even, curve, extent, faint, out):
         out[3] = _above_half(curve, _extreme(curve, -1.0), extent)
 
 
-@jit
+@inline
 def folded(y, ordered, order, curve, faint, std, buffer, out):
     """Medians in equal bins of phase, over std; an empty bin has the fitted curve's value in its middle.
 
@@ -146,7 +146,7 @@ def folded(y, ordered, order, curve, faint, std, buffer, out):
         start = stop
 
 
-@jit
+@inline
 def _median(y, order, start, stop, buffer):
     """Median of y[order[start:stop]]."""
     size = stop - start
@@ -164,7 +164,7 @@ def _median(y, order, start, stop, buffer):
     return 0.5 * (buffer[(size - 1) // 2] + buffer[size // 2])
 
 
-@jit
+@inline
 def string_length(y, order, std):
     """Lafler & Kinman's string length (1965, ApJS 11, 216), normalised as in `light-curve`."""
     n, total = y.size, 0.0
@@ -174,7 +174,7 @@ def string_length(y, order, std):
     return total / (2 * (n - 1))
 
 
-@jit
+@inline
 def _quantile(ordered, q):
     """Linear interpolation between order statistics, as `numpy.quantile`."""
     x = q * (ordered.size - 1)
@@ -182,7 +182,7 @@ def _quantile(ordered, q):
     return ordered[k] + (x - k) * (ordered[k + 1] - ordered[k])
 
 
-@jit
+@inline
 def residuals(y, values, err, std, extent, residual, sort, out):
     """Size and form of what the fit leaves; `residual` receives it."""
     everything, order, keys, first, counters = sort
@@ -211,7 +211,7 @@ def residuals(y, values, err, std, extent, residual, sort, out):
     _by_level(values, residual, robust, extent, out)
 
 
-@jit
+@inline
 def _by_level(values, residual, robust, extent, out):
     """Mean size of residuals where the fitted curve is near its brightest and near its faintest."""
     low = values[0]
@@ -228,7 +228,7 @@ def _by_level(values, residual, robust, extent, out):
     out[4], out[5] = ratio(bright, n_bright), ratio(faint, n_faint)
 
 
-@jit
+@inline
 def structure(t, y, edges, std, out):
     """Mean |Δm| over std of pairs by lag; of each epoch with the first later one that is far enough."""
     n = t.size

@@ -14,7 +14,7 @@ from lightmill.pipeline import shape_fit as fit
 from lightmill.pipeline import shape_fold as fold
 from lightmill.pipeline.ragged import ragged
 from lightmill.pipeline.shape import frequencies
-from lightmill.pipeline.shape_fit import jit
+from lightmill.pipeline.shape_fit import inline, jit
 
 __all__ = ["SECOND", "prewhitened", "second_period"]
 
@@ -118,7 +118,7 @@ def _prewhitened(t, mag, magerr, offsets, frequency, harmonics, out, scratch):
             out[a + k] = y[k]
 
 
-@jit
+@inline
 def _subtract(t, frequency, harmonics, weight, y, values, scratch):
     """Take a fit at one frequency off `y`; what it explains of Σwy², and the amplitude of the first harmonic."""
     n = t.size
@@ -147,7 +147,7 @@ def _second_period(t, mag, magerr, offsets, first, second, out, scratch):
             _remaining(t[a:b], mag[a:b], magerr[a:b], f, g, row, scratch)
 
 
-@jit
+@inline
 def _remaining(t, m, e, f, g, row, scratch):
     """What the second period does to what the first leaves."""
     n = t.size
