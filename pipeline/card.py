@@ -9,12 +9,16 @@ from typing import Any
 import numpy as np
 
 from lightmill.models.manifest import Expert, Manifest, pool_name
+from lightmill.models.proportions import wilson
 from lightmill.models.taxonomy import describe
 from lightmill.pipeline.card_audit import audits
 from lightmill.pipeline.markdown import table
 from lightmill.pipeline.recipe import known_recipes, load_recipe
 
 __all__ = ["write_card"]
+
+SELDOM = 0.2
+"""Recall below which a class is named as seldom found."""
 
 
 def write_card(manifest: Manifest, counts: np.ndarray) -> str:
@@ -30,8 +34,8 @@ def write_card(manifest: Manifest, counts: np.ndarray) -> str:
         _figures(manifest),
         _experts(manifest),
         *([_gate(manifest)] if manifest.gate else []),
-        audits(manifest.metrics["audit"], manifest.classes, manifest.gate is not None),
         _limits(manifest),
+        audits(manifest.metrics, manifest.gate is not None),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -78,12 +82,21 @@ def _figures(manifest: Manifest) -> str:
         if manifest.gate
         else "light curves as they are"
     )
+    counts = np.array(m["confusion"]["matrix"])
     rows = [
-        (name, f"{row['precision']:.3f}", f"{row['recall']:.3f}", f"{row['f1']:.3f}", row["support"])
-        for name, row in m["per_class"].items()
-    ]
-    weak = [name for name, row in m["per_class"].items() if row["support"] and row["f1"] < 0.1]
-    rare = f"\n\nHardly ever the most probable, and so hardly ever found: {', '.join(weak)}." if weak else ""
+        (
+            name,
+            *(f"{share:.3f} ({low:.3f}–{high:.3f})" for share, (low, high) in (
+                (row["precision"], wilson(counts[i, i], counts[:, i].sum())),
+                (row["recall"], wilson(counts[i, i], counts[i].sum())),
+            )),
+            f"{row['f1']:.3f}",
+            row["support"],
+        )
+        for i, (name, row) in enumerate(m["per_class"].items())
+    ]  # fmt: skip
+    weak = [name for name, row in m["per_class"].items() if row["support"] and row["recall"] < SELDOM]
+    rare = f"\n\nSeldom found (recall below {SELDOM:g}): {', '.join(weak)}." if weak else ""
     matrix = [
         (f"**{name}**", *row)
         for name, row in zip(m["confusion"]["labels"], m["confusion"]["matrix"], strict=True)
@@ -99,7 +112,7 @@ def _figures(manifest: Manifest) -> str:
     low_high = {name: f"{low:.3f}–{high:.3f}" for name, (low, high) in m["intervals"].items()}
     return f"""## How right it is
 
-Grouped, stratified {facts["folds"]}-fold cross-validation on {m["n"]} {what}; all folds pooled; in brackets 95 % of the figures when the stars
+Stratified {facts["folds"]}-fold cross-validation, all light curves of a star in one fold, on {m["n"]} {what}; all folds pooled; in brackets 95 % of the figures when the stars
 are drawn anew:
 
 - **macro-F1 {m["macro_f1"]:.3f}** ({low_high["macro_f1"]}; single folds {folds.mean():.3f} ± {folds.std(ddof=1):.3f}), accuracy {m["accuracy"]:.3f} ({low_high["accuracy"]})
@@ -130,18 +143,36 @@ def _experts(manifest: Manifest) -> str:
         for name, row in m["experts"].items()
     ]
     kinds = list(next(iter(m["adds"].values()), {}))
-    adds = [
-        (name, *(f"{1e3 * row['gain']:+.1f} ± {1e3 * row['error']:.1f}" for row in by_kind.values()))
-        for name, by_kind in m["adds"].items()
-    ]
+    adds, bits = (
+        [
+            (name, *(f"{1e3 * row[what]:+.1f} ± {1e3 * row[error]:.1f}" for row in by_kind.values()))
+            for name, by_kind in m["adds"].items()
+        ]
+        for what, error in (("gain", "error"), ("bits", "bits_error"))
+    )
     numbers = [next(iter(m["adds"].values()))[kind]["n"] for kind in kinds] if kinds else []
+    head = ("expert", *(f"{kind}, n {n}" for kind, n in zip(kinds, numbers, strict=True)))
     added = (
         f"""
 
 What each adds to the others, in thousandths of macro-F1 (of the classes that occur there), ± one standard error:
 
-{table(("expert", *(f"{kind}, n {n}" for kind, n in zip(kinds, numbers, strict=True))), adds)}"""
+{table(head, adds)}
+
+And in thousandths of a bit: of the mean log2 of the probability that is given to the true class:
+
+{table(head, bits)}"""
         if adds
+        else ""
+    )
+    better = [
+        f"{name} alone has a higher macro-F1 ({row['macro_f1']:.3f}) than all together ({m['macro_f1']:.3f})"
+        for name, row in m["experts"].items()
+        if not row["reference"] and row["macro_f1"] > m["macro_f1"] and len(manifest.names) > 1
+    ]
+    beaten = (
+        f"\n\n{'; '.join(better)}: they are weighted for the best probabilities, not for the rarest classes."
+        if better
         else ""
     )
     combiner = manifest.combiners[pool_name(manifest.names)]
@@ -170,7 +201,7 @@ catalogue period is an input. Trees take {len(manifest.features)} features, and 
 {by["wrong"]["accuracy"]:.1%}."""
     return f"""## The experts
 
-{table(("alone", "what it is", "macro-F1", "accuracy", "ECE"), alone)}{added}
+{table(("alone", "what it is", "macro-F1", "accuracy", "ECE"), alone)}{beaten}{added}
 
 Combined by adding their logarithms of probabilities, weighted ({weights}); then temperatures of the taxonomy's nodes ({heat}).{period}
 
@@ -205,12 +236,16 @@ def _gate(manifest: Manifest) -> str:
         )
         for row in g["roc"]
     ]
+    grid = g["recall_by_magnitude_and_amplitude"]
+    amplitudes = [one for one in next(iter(grid.values())) if any(row[one]["n"] for row in grid.values())]
     cells = [
-        (magnitude, *(f"{r['rate']:.3f} ({r['n']})" if r["n"] else "" for r in row.values()))
-        for magnitude, row in g["recall_by_magnitude_and_amplitude"].items()
+        (
+            magnitude,
+            *(f"{row[one]['rate']:.3f} ({row[one]['n']})" if row[one]["n"] else "" for one in amplitudes),
+        )
+        for magnitude, row in grid.items()
         if any(r["n"] for r in row.values())
     ]
-    amplitudes = next(iter(g["recall_by_magnitude_and_amplitude"].values()))
     low, high = g["recall_interval"]["low"], g["recall_interval"]["high"]
     few = g["recall_few_epochs"]
     opens = ""
@@ -249,7 +284,8 @@ Recall by class ({g["recall_of"]}):
 
 {_rates("class", g["recall_by_class"])}
 
-Recall by magnitude (rows) and amplitude (half of the range of the noiseless change, mag; ≥ 50 epochs), with the number of draws:
+Recall by magnitude (rows) and amplitude (half of the range of the noiseless change, mag) of variables with {g["recall_of"]},
+with the number of draws:
 
 {table(("magnitude", *amplitudes), cells)}
 
@@ -268,7 +304,7 @@ Real light curves that count as constant and pass, by magnitude and number of ep
 {_rates("epochs", g["pass_rate_real_by_epochs"])}
 
 Made or real: trees that get the same statistics (but n) tell constants on survey epochs as they are made here from real ones with an
-area under the curve of {g["made_or_real"]:.3f} (½: not at all).
+area under the curve of {g["made_or_real"]:.3f} (½: not at all). What passes of real ones is therefore counted on real ones, above.
 
 Controls: areas under the curve of trees that get only how a star was observed, or labels that were shuffled. They should
 be ½; what is above says how far the injection itself can be seen without any variability:
@@ -283,7 +319,7 @@ def _limits(manifest: Manifest) -> str:
     if not manifest.gate:
         return """## Where it ends
 
-One unfiltered survey with a median of 300 epochs a star. Labels were made with the period: a few per cent are wrong, and about 10 %
+One unfiltered survey (Catalina; labels of Drake+2014, ApJS 213, 9) with a median of 300 epochs a star. Labels were made with the period: a few per cent are wrong, and about 10 %
 of RRd. It knows its classes and no other: there is no "not variable", and what is neither is to be seen by `novelty` at best.
 Probabilities are calibrated for light curves like these. Which features trees get, and how long networks are trained, was picked
 on folds of the same stars among a few settings: that flatters the figures a little."""

@@ -170,7 +170,11 @@ def _adds(
     p: np.ndarray, logits: Mapping[str, np.ndarray], task: Task, classes: Sequence[str], names: Sequence[str],
     draws: np.ndarray,
 ) -> dict[str, dict[str, dict[str, float | int]]]:  # fmt: skip
-    """Macro-F1 of all experts less that of all but one, with its standard error, by kind of light curve."""
+    """Figures of all experts less those of all but one, with standard errors, by kind of light curve.
+
+    `gain` and `error`: of macro-F1; `bits` and `bits_error`: of the mean log2 of the true class's probability, which
+    tells of small changes of all probabilities, and not of the rarest classes alone
+    """
     if len(names) < 2:
         return {}
     kinds = {"all": np.full(len(task.y), True)} | _kinds(task, classes)
@@ -178,14 +182,26 @@ def _adds(
     for name in names:
         others = [one for one in names if one != name]
         without = pooled(logits, task.y, task.fold, classes, others)
+        each = _bits(p, task.y) - _bits(without, task.y)
         found[name] = {}
         for kind, own in kinds.items():
             y, some = task.y[own], draws[:, own]
             whole = np.ones((1, int(own.sum())))
             gain = _macro_f1(p[own], y, whole)[0] - _macro_f1(without[own], y, whole)[0]
             error = np.std(_macro_f1(p[own], y, some) - _macro_f1(without[own], y, some), ddof=1)
-            found[name][kind] = {"n": int(own.sum()), "gain": float(gain), "error": float(error)}
+            found[name][kind] = {
+                "n": int(own.sum()),
+                "gain": float(gain),
+                "error": float(error),
+                "bits": float(each[own].mean()),
+                "bits_error": float(np.std(some @ each[own] / np.maximum(some.sum(axis=1), 1), ddof=1)),
+            }
     return found
+
+
+def _bits(p: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """(n,) log2 of the true class's probability, of p (n, k)."""
+    return np.log2(np.maximum(p[np.arange(len(y)), y], 1e-12))
 
 
 def _audited(p: np.ndarray, task: Task, classes: Sequence[str]) -> dict[str, Any]:

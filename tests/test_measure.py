@@ -224,6 +224,7 @@ def test_a_needed_expert_adds_and_a_useless_one_does_not(task, found):
     for name in ("a", "b"):
         whole = adds[name]["all"]
         assert whole["gain"] > 4 * whole["error"] > 0
+        assert whole["bits"] > 4 * whole["bits_error"] > 0
     whole = adds["noise"]["all"]
     assert abs(whole["gain"]) < 2 * whole["error"] + 1e-3
 
@@ -252,6 +253,11 @@ def test_gains_are_differences_of_macro_f1(task, found):
         gain = [summary(p[own], task.y[own], CLASSES)["macro_f1"] for p in (both, without)]
         assert row["n"] == own.sum()
         assert row["gain"] == pytest.approx(gain[0] - gain[1])
+        truth = np.flatnonzero(own), task.y[own]
+        bits = np.log2(both[truth]) - np.log2(without[truth])
+        assert row["bits"] == pytest.approx(bits.mean())
+        # pairs of light curves of one star are drawn together
+        assert bits.std() / np.sqrt(len(bits)) * 0.7 < row["bits_error"] < bits.std() / np.sqrt(len(bits)) * 2
         assert row["error"] > 0
 
 
