@@ -30,7 +30,8 @@ def audits(metrics: Mapping[str, Any], gated: bool) -> str:
 
     Parameters
     ----------
-    metrics : of a bundle, with `audit` (`level, method, smallest, axes` as of `models.audit.audit`) and `per_class`
+    metrics : of a bundle, with `per_class` and `audit` (`method, smallest, axes` as of `models.audit.audit`, without
+        empty cells)
     gated : whether light curves are re-observations, so that their conditions are those of survey light curves
     """
     audit, recalls = metrics["audit"], {leaf: row["recall"] for leaf, row in metrics["per_class"].items()}
