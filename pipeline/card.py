@@ -332,7 +332,7 @@ on folds of the same stars among a few settings: that flatters the figures a lit
 - On cadences of transients the constant star is made: residuals of real constant stars, drawn anew, so without memory from
   epoch to epoch.
 - Supernovae are few, nearby and bright, and measured together with their hosts.
-- An expert that adds nothing above its error is there for novelty, and for those who ask it alone; it costs time.
+- What a network adds to the classes is little (see above): it is there for novelty too, and for those who ask it alone.
 - The gate's configuration was chosen on the same folds that its figures are quoted on, and the threshold for few epochs on the same
   real light curves whose pass rate is quoted.
 - What passes in vain is faint (18 mag and more): a few shallow exposures make stars near their limit brighter by several errors, and one

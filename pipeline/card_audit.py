@@ -56,8 +56,7 @@ Of the answers out of fold, in brackets 95 %:
 - “Expected” is the accuracy that a cell would have if each of its classes were found as often in it as in all together.
 - ▲ and ▼ mark what is better or worse by more than chance: {method[0].lower()}{method[1:]}
 - † marks an ECE that is larger than chance makes it.
-- Cells without light curves are not listed; the smallest is that of {smallest["axis"]} {smallest["cell"]}, with
-  {smallest["n"]}.
+- Cells without light curves are not listed. The smallest: {smallest["axis"]} {smallest["cell"]}, n {smallest["n"]}.
 
 Worse than elsewhere, the largest differences first (at most {LISTED}):
 
@@ -108,7 +107,7 @@ def _axis(name: str, axis: Mapping[str, Any], recalls: Mapping[str, float]) -> s
         for shown in (
             lambda leaf, row: _share(row["recall"], recalls[leaf], of=True),
             lambda _, row: _share(row["precision"], of=True),
-            lambda _, row: f"{_share(row['share_predicted'])} / {row['share_true']['value']:.2f}",
+            lambda _, row: f"{_share(row['share_predicted'])}; {row['share_true']['value']:.2f}",
         )
     )
     head, smallest = ("", *recalls), axis["smallest"]
@@ -126,7 +125,7 @@ Precision, of how many answers:
 
 {table(head, precision)}
 
-Share of the class among the answers / in truth:
+Share of the class among the answers; in truth:
 
 {table(head, answered)}"""
 

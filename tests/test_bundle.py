@@ -716,6 +716,7 @@ def test_how_right_the_seven_classes_are():
     assert {name for name, one in alone.items() if one["reference"]} == {"paper"}
     # 0.735 is meant to be reached; one standard error is 0.005
     assert alone["dmdt"]["macro_f1"] >= 0.73
+    assert alone["folded"]["macro_f1"] >= 0.865  # 0.87 is meant to be reached; one standard error is 0.004
     assert alone["paper"]["macro_f1"] >= 0.62
     # together they are no worse than the best of them
     assert metrics["macro_f1"] >= max(one["macro_f1"] for one in alone.values()) - 0.002

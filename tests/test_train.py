@@ -126,7 +126,7 @@ def check_audits(card: str, audit: dict, classes: tuple[str, ...]) -> None:
                     value, n = found[measure]["value"], found[measure]["n"]
                     if measure == "share_predicted":
                         assert text.startswith(f"{value:.2f} (")
-                        assert f") / {found['share_true']['value']:.2f}" in text
+                        assert f"); {found['share_true']['value']:.2f}" in text
                     else:
                         assert text.startswith("" if value is None else f"{value:.2f} of {n} (")
 
