@@ -389,24 +389,26 @@ def _count_many(ts, ms, n, dt, dm_padded, tables, buffer, sorting, tallies, bits
 
 @_jit
 def _mark_ranks(order, n, lo, hi, n_words, ms, bitmaps, partners):
-    """Bitmaps of the points lo…hi of rank ≥ r, for each r, and their magnitudes in order, padded with +inf."""
-    one = np.uint64(1)
-    bits = np.full(n_words, ~np.uint64(0))
-    if (hi - lo) & 63:
-        bits[n_words - 1] = (one << np.uint64((hi - lo) & 63)) - one
-    rank = 0
+    """Bitmaps of the points lo…hi of rank ≥ r, for each r, and their magnitudes in order, padded with +inf.
+
+    Each is the one before without a bit. It is copied as whole vectors and never patched: a vector cannot be read until
+    a word stored into its middle has reached the cache.
+    """
+    one, none, row, last = np.uint64(1), np.uint64(0), np.uint64(n_words), np.uint64((hi - lo) & 63)
+    for w in range(row):
+        bitmaps[w] = ~none
+    if last > 0:
+        bitmaps[row - one] = (one << last) - one
+    rank, here = 0, none
     for z in range(n):
         j = order[z]
         if j < lo or j >= hi:
             continue
         partners[rank] = ms[j]
-        row = rank * n_words
-        for w in range(n_words):
-            bitmaps[row + w] = bits[w]
-        bits[np.uint64((j - lo) >> 6)] &= ~(one << np.uint64((j - lo) & 63))
-        rank += 1
-    for w in range(n_words):
-        bitmaps[rank * n_words + w] = 0
+        word, bit = np.uint64(j - lo) >> SIX, one << (np.uint64(j - lo) & BIT)
+        for w in range(here, here + row):
+            bitmaps[w + row] = bitmaps[w] & ~(bit if w == here + word else none)
+        rank, here = rank + 1, here + row
     for i in range(rank, rank + LANES):
         partners[i] = np.inf
 
