@@ -1,4 +1,4 @@
-"""Cleaning: which epochs of a light curve are used, and which light curves are too poor to classify (DESIGN.md, 4)."""
+"""Cleaning: which epochs of a light curve are used, and which light curves are too poor to classify."""
 
 from __future__ import annotations
 

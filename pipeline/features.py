@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from lightmill.pipeline import radix
-from lightmill.pipeline.ragged import ragged
+from lightmill.pipeline.ragged import cleaned
 
 __all__ = ["STATISTICS", "index_of", "statistics"]
 
@@ -68,12 +68,13 @@ def statistics(t: np.ndarray, mag: np.ndarray, magerr: np.ndarray, offsets: np.n
 
     Returns
     -------
-    (n, len(STATISTICS)) float64; finite. A light curve of fewer than 3 epochs has n, baseline and mean; the rest is 0.
+    (n, len(STATISTICS)) float64; finite, for magnitudes and errors whose squares float32 holds. A light curve of fewer
+    than 3 epochs has n, baseline and mean; the rest is 0.
 
     Raises
     ------
     ValueError
-        if lengths differ, or offsets decrease or leave the arrays.
+        if lengths differ, offsets decrease or leave the arrays, or an epoch is not what it must be.
 
     Examples
     --------
@@ -82,7 +83,7 @@ def statistics(t: np.ndarray, mag: np.ndarray, magerr: np.ndarray, offsets: np.n
     >>> [float(row[index_of(name)]) for name in ("n", "mean", "median", "mad")]
     [4.0, 17.375, 17.25, 0.25]
     """
-    offsets, t, mag, magerr = ragged(offsets, t=t, mag=mag, magerr=magerr)
+    offsets, t, mag, magerr = cleaned(t, mag, magerr, offsets)
     out = np.zeros((len(offsets) - 1, len(STATISTICS)))
     longest = int(np.diff(offsets).max(initial=1))
     scratch = tuple(np.empty(longest) for _ in range(4))

@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numba import njit
 
-from lightmill.pipeline.ragged import ragged
+from lightmill.pipeline.ragged import cleaned, frequencies
 
 __all__ = ["BINS", "CHANNELS", "SCALARS", "folded"]
 
@@ -52,17 +52,15 @@ def folded(
     Raises
     ------
     ValueError
-        if lengths differ, or offsets decrease or leave the arrays.
+        if lengths differ, offsets decrease or leave the arrays, an epoch is not what it must be, or a frequency is
+        infinite.
     """
-    offsets, t, mag, magerr = ragged(offsets, t=t, mag=mag, magerr=magerr)
+    offsets, t, mag, magerr = cleaned(t, mag, magerr, offsets)
     n = len(offsets) - 1
-    if len(frequency) != n:
-        raise ValueError(
-            f"frequency has {len(frequency)} values, offsets are of {n} light curves: must be equal"
-        )
+    frequency = frequencies("frequency", frequency, n)
     curves = np.zeros((n, BINS, len(CHANNELS)), np.float32)
     scalars = np.zeros((n, len(SCALARS)), np.float32)
-    _folded(t, mag, magerr, offsets, np.asarray(frequency, np.float64), curves, scalars)
+    _folded(t, mag, magerr, offsets, frequency, curves, scalars)
     return curves, scalars
 
 
@@ -71,7 +69,7 @@ def _folded(t, mag, magerr, offsets, frequency, curves, scalars):
     count, total, squares = np.empty(BINS), np.empty(BINS), np.empty(BINS)
     for i in range(offsets.size - 1):
         a, b, f = offsets[i], offsets[i + 1], frequency[i]
-        if b == a or not (f > 0.0 and f < np.inf):
+        if b == a or not f > 0.0:
             continue
         weight = mean = variance = error = 0.0
         for j in range(a, b):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["ragged"]
+__all__ = ["cleaned", "frequencies", "ragged", "real"]
 
 
 def ragged(offsets: np.ndarray, **vectors: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -20,11 +20,12 @@ def ragged(offsets: np.ndarray, **vectors: np.ndarray) -> tuple[np.ndarray, ...]
     Raises
     ------
     ValueError
-        naming the argument and the values: vectors of unequal length, offsets that decrease or leave them.
+        naming the argument and the values: vectors of unequal length or of other things than real numbers, offsets
+        that decrease or leave them.
     """
     (first, reference), *others = vectors.items()
     for name, values in vectors.items():
-        if np.ndim(values) != 1:
+        if real(name, values).ndim != 1:
             raise ValueError(f"{name} must be a vector, got shape {np.shape(values)}")
     for name, values in others:
         if len(values) != len(reference):
@@ -45,6 +46,69 @@ def ragged(offsets: np.ndarray, **vectors: np.ndarray) -> tuple[np.ndarray, ...]
             f"offsets must lie in 0…{len(reference)}, the length of {first}, got {offsets[0]}…{offsets[-1]}"
         )
     return offsets, *(_read_only(values, np.float64) for values in vectors.values())
+
+
+def real(name: str, values: object) -> np.ndarray:
+    """Values as an array of real numbers.
+
+    Raises ValueError if they are something else, or if some are masked: a view of them would show what the mask hides.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must be real numbers, got dtype {array.dtype}")
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        masked = np.ma.count_masked(values)
+        raise ValueError(
+            f"{name} has {masked} masked values of {values.size}: leave them out, or fill them with NaN"
+        )
+    return array
+
+
+def cleaned(
+    t: np.ndarray, mag: np.ndarray, magerr: np.ndarray, offsets: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(offsets, t, mag, magerr) of a batch that `clean` has left, as `ragged` returns them.
+
+    Raises
+    ------
+    ValueError
+        as `ragged`; naming the first epoch that `clean` would not have left.
+    """
+    offsets, t, mag, magerr = ragged(offsets, t=t, mag=mag, magerr=magerr)
+    own = slice(offsets[0], offsets[-1])
+    for name, values, wrong in (
+        ("t", t, ~np.isfinite(t[own])),
+        ("mag", mag, ~np.isfinite(mag[own])),
+        ("magerr", magerr, ~((magerr[own] > 0) & (magerr[own] < np.inf))),
+    ):
+        if wrong.any():
+            at = int(offsets[0] + np.flatnonzero(wrong)[0])
+            raise ValueError(
+                f"{name} must be finite{' and positive' if name == 'magerr' else ''}, got {values[at]} at {at}: use "
+                "`clean` first"
+            )
+    back = t[own][1:] < t[own][:-1]
+    borders = offsets[1:-1] - offsets[0]  # between two light curves time may go back
+    back[borders[(borders > 0) & (borders <= len(back))] - 1] = False
+    if back.any():
+        at = int(offsets[0] + np.flatnonzero(back)[0])
+        raise ValueError(
+            f"t must not decrease within a light curve, got {t[at]} before {t[at + 1]} at {at}: use `clean` first"
+        )
+    return offsets, t, mag, magerr
+
+
+def frequencies(name: str, values: np.ndarray, n: int) -> np.ndarray:
+    """One frequency a light curve, NaN where there is none; (n,) float64, checked."""
+    array = np.ascontiguousarray(real(name, values), dtype=np.float64)
+    if array.shape != (n,):
+        raise ValueError(
+            f"{name} has shape {array.shape}, there are {n} light curves: give one frequency each"
+        )
+    if np.isinf(array).any():
+        at = int(np.flatnonzero(np.isinf(array))[0])
+        raise ValueError(f"{name} must be finite, or NaN for no period, got {array[at]} at {at}")
+    return _read_only(array, np.float64)
 
 
 def _read_only(values: np.ndarray, dtype: type) -> np.ndarray:

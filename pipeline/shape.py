@@ -19,10 +19,10 @@ import numpy as np
 from lightmill.pipeline import radix
 from lightmill.pipeline import shape_fit as fit
 from lightmill.pipeline import shape_fold as fold
-from lightmill.pipeline.ragged import ragged
+from lightmill.pipeline.ragged import cleaned, frequencies
 from lightmill.pipeline.shape_fit import inline, jit
 
-__all__ = ["BINS", "BLOCKS", "LAGS", "SHAPE", "frequencies", "shape"]
+__all__ = ["BINS", "BLOCKS", "LAGS", "SHAPE", "shape"]
 
 BINS = 8  #: of phase
 LAGS = (0.0, 0.01, 0.03, 0.3, 1.5, 5.0, 20.0, 60.0, 300.0, 1000.0)  #: [d], edges
@@ -120,7 +120,8 @@ def shape(
     Raises
     ------
     ValueError
-        if lengths differ, offsets decrease or leave the arrays, or a frequency is infinite.
+        if lengths differ, offsets decrease or leave the arrays, an epoch is not what it must be, or a frequency is
+        infinite.
 
     Examples
     --------
@@ -130,7 +131,7 @@ def shape(
     >>> [round(float(row[SHAPE.index(name)]), 2) for name in ("amplitude_1", "ratio_21", "rise")]
     [0.3, 0.0, 0.5]
     """
-    offsets, t, mag, magerr = ragged(offsets, t=t, mag=mag, magerr=magerr)
+    offsets, t, mag, magerr = cleaned(t, mag, magerr, offsets)
     frequency = frequencies("frequency", frequency, len(offsets) - 1)
     out = np.zeros((len(offsets) - 1, len(SHAPE)))
     longest = int(np.diff(offsets).max(initial=1))
@@ -139,22 +140,6 @@ def shape(
     sort = (np.empty(longest), np.empty(longest, np.int64), *radix.workspace(longest))
     _shapes(t, mag, magerr, offsets, frequency, out, small, square, sort)
     return out
-
-
-def frequencies(name: str, values: np.ndarray, n: int) -> np.ndarray:
-    """One frequency a light curve, NaN where there is none; (n,) float64, checked."""
-    array = np.ascontiguousarray(values, dtype=np.float64)
-    if array.shape != (n,):
-        raise ValueError(
-            f"{name} has shape {array.shape}, there are {n} light curves: give one frequency each"
-        )
-    if np.isinf(array).any():
-        at = int(np.flatnonzero(np.isinf(array))[0])
-        raise ValueError(f"{name} must be finite, or NaN for no period, got {array[at]} at {at}")
-    # a read-only view, as `ragged` makes: one compiled version of the kernels for all callers
-    view: np.ndarray = array.view()
-    view.flags.writeable = False
-    return view
 
 
 @jit

@@ -12,8 +12,7 @@ import numpy as np
 
 from lightmill.pipeline import shape_fit as fit
 from lightmill.pipeline import shape_fold as fold
-from lightmill.pipeline.ragged import ragged
-from lightmill.pipeline.shape import frequencies
+from lightmill.pipeline.ragged import cleaned, frequencies
 from lightmill.pipeline.shape_fit import inline, jit
 
 __all__ = ["SECOND", "prewhitened", "second_period"]
@@ -59,7 +58,7 @@ def prewhitened(
     ValueError
         as `shape`, or if there is not at least one harmonic.
     """
-    offsets, t, mag, magerr = ragged(offsets, t=t, mag=mag, magerr=magerr)
+    offsets, t, mag, magerr = cleaned(t, mag, magerr, offsets)
     frequency = frequencies("frequency", frequency, len(offsets) - 1)
     if harmonics < 1:
         raise ValueError(f"harmonics must be at least 1, got {harmonics}")
@@ -94,7 +93,7 @@ def second_period(
     ValueError
         as `shape`.
     """
-    offsets, t, mag, magerr = ragged(offsets, t=t, mag=mag, magerr=magerr)
+    offsets, t, mag, magerr = cleaned(t, mag, magerr, offsets)
     first = frequencies("first", first, len(offsets) - 1)
     second = frequencies("second", second, len(offsets) - 1)
     out = np.zeros((len(offsets) - 1, len(SECOND)))

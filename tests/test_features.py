@@ -388,6 +388,9 @@ def test_what_is_refused():
         ((t, m, e, np.array([], np.int64)), "offsets must be a vector of n \\+ 1 integers"),
         ((t, m, e, offsets.astype(float)), "offsets must be a vector of n \\+ 1 integers"),
         ((t[:, None], m, e, offsets), "t must be a vector"),
+        ((-t, m, e, offsets), "t must not decrease within a light curve, got .*: use `clean` first"),
+        ((t, m * np.nan, e, offsets), "mag must be finite, got nan at 0: use `clean` first"),
+        ((t, m, 0 * e, offsets), "magerr must be finite and positive, got 0.0 at 0: use `clean` first"),
     ):
         with pytest.raises(ValueError, match=message):
             statistics(*arguments)

@@ -90,7 +90,7 @@ def test_empty_bins_are_nought():
     assert curves[0, 0, 0] < 0 < curves[0, 48, 0]
 
 
-@pytest.mark.parametrize("none", [np.nan, 0.0, -1.0, np.inf])
+@pytest.mark.parametrize("none", [np.nan, 0.0, -1.0])
 def test_no_period_no_fold(none: float):
     t, mag, magerr, offsets, frequency = batch(3)
     with_all = folded(t, mag, magerr, offsets, frequency)
@@ -178,7 +178,7 @@ def test_the_network_takes_what_is_folded():
 
 def test_wrong_lengths_are_named():
     t, mag, magerr, offsets, frequency = batch(3)
-    with pytest.raises(ValueError, match=r"frequency has 2 values, offsets are of 3 light curves"):
+    with pytest.raises(ValueError, match=r"frequency has shape \(2,\), there are 3 light curves"):
         folded(t, mag, magerr, offsets, frequency[:2])
     with pytest.raises(ValueError, match=rf"mag has {len(t) - 1} epochs, t has {len(t)}"):
         folded(t, mag[:-1], magerr, offsets, frequency)
@@ -186,3 +186,5 @@ def test_wrong_lengths_are_named():
         folded(t, mag, magerr, offsets[::-1], frequency)
     with pytest.raises(ValueError, match="offsets must lie in"):
         folded(t, mag, magerr, offsets + 1, frequency)
+    with pytest.raises(ValueError, match="frequency must be finite, or NaN for no period, got inf at 0"):
+        folded(t, mag, magerr, offsets, frequency * np.inf)

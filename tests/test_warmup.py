@@ -8,14 +8,51 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from lightmill.pipeline import warmup
 
+WORK = """
+import numpy as np
+from numba.core.registry import CPUDispatcher
+from lightmill import pipeline
+from lightmill.models import choice
+from lightmill.pipeline import candidates, warmup
+from lightmill.pipeline.choose import Finder
+from lightmill.pipeline.clean import clean
+from lightmill.pipeline.features import statistics
+from lightmill.pipeline.full import FULL
+from lightmill.pipeline.represent import represent
+from tests.test_kernels import kernels
+
+compiled = {name: list(kernel.signatures) for name, kernel in kernels().items()}
+assert not any(compiled.values())
+warmup.warm_up()
+warm = {name: list(kernel.signatures) for name, kernel in kernels().items()}
+assert sum(map(len, warm.values())) > 15, warm
+rng = np.random.default_rng(1)
+offsets = np.array([0, 30, 190, 200, 500])
+t, mag, magerr = rng.uniform(0, 900, 500), rng.normal(17, 0.2, 500), rng.uniform(0.01, 0.1, 500).astype(np.float32)
+good = clean(t, mag.astype(np.float32), magerr, rng.integers(0, 2, 500).astype(np.int32) * 32768, offsets)
+epochs = good.t, good.mag, good.magerr, good.offsets
+known = statistics(*epochs)
+chosen = Finder({}, choice.load(choice.SHIPPED, candidates.COLUMNS))(*epochs, known)
+represent(*epochs, needs=("folded", "scalars", "features", "image:paper"), statistics=known, chosen=chosen,
+          features=FULL, dt_edges=[0, 1, 8], dm_edges=[-8, 0, 8])
+late = {name: kernel.signatures for name, kernel in kernels().items() if list(kernel.signatures) != warm[name]}
+assert not late, late
+"""
+
 
 def test_the_other_half():
     subprocess.run([sys.executable, "-c", warmup.ELSEWHERE], check=True)
+
+
+def test_workers_compile_nothing_after_it():
+    """A worker's kernels, by their argument types, are those that the warm-up has compiled or loaded."""
+    subprocess.run([sys.executable, "-c", WORK], check=True, cwd=Path(__file__).parents[1])
 
 
 def test_with_and_without_another_process(monkeypatch):
