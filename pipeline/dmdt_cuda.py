@@ -38,6 +38,7 @@ LANES = 32  #: threads that count a tile together: a warp
 WARPS = 8  #: of a block, at most
 TILE = 8192  #: pairs, at most: so many that the histogram's way in and out is a small part of it
 SHARED = 48 * 1024  #: bytes of shared memory that every device gives a block without being asked
+LONGEST = 92_682  #: epochs whose pairs a cell of 32 bits can count
 IMAGES = 2**28  #: bytes of counts on the device at once
 SHIFT, PADDING = np.int64(52 - dmdt_kernel.MANTISSA), dmdt_kernel.PADDING
 
@@ -65,7 +66,8 @@ def dmdt_counts_cuda(
     """Count pairs in the cells of a dm-dt grid on the current CUDA device.
 
     Parameters, result and errors are those of `dmdt.dmdt_counts`; `threads` of the host sort and drop points. The
-    device holds the batch's epochs once, 16 bytes each, and 256 MiB of counts at a time.
+    device holds the batch's epochs once, 16 bytes each, and 256 MiB of counts at a time. Light curves of more than
+    LONGEST epochs, where counts may end at 2³² − 1, are left to the CPU.
 
     Raises
     ------
@@ -80,13 +82,16 @@ def dmdt_counts_cuda(
     if not available():
         raise RuntimeError(NO_DEVICE)
     n, cells = len(offsets) - 1, grid.shape[0] * grid.shape[1]
-    out, grid = np.empty((n, cells), np.uint32), upload_grid(grid)
+    out, on_host, grid = np.empty((n, cells), np.uint32), grid, upload_grid(grid)
     at_once = max(1, IMAGES // (4 * cells))
     for a in range(0, n, at_once):
         b = min(a + at_once, n)
         curves = upload(t, mag, offsets[a : b + 1], threads=threads)
         count(curves, grid).copy_to_host(out[a:b])
-    return out.reshape(n, *grid.shape)
+    images = out.reshape(n, *grid.shape)
+    for i in np.flatnonzero(np.diff(offsets) > LONGEST):
+        dmdt_kernel.count(t, mag, offsets[i : i + 2], *on_host, images[i : i + 1])
+    return images
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ class LightCurves:
     t: Any  #: (N,) float64 [d], finite and sorted within a light curve
     mag: Any  #: (N,) float64 [mag]
     starts: Any  #: (n,) int64, where each light curve begins
-    lengths: Any  #: (n,) int64, how many epochs of it are left
+    lengths: Any  #: (n,) int64, how many epochs of it are left; 0 if they are more than LONGEST
     tile_curve: Any  #: (n_tiles,) int32, the light curve of a tile
     tile_rank: Any  #: (n_tiles,) int32, which one of the light curve's tiles it is
 
@@ -114,6 +119,7 @@ def upload(t: np.ndarray, mag: np.ndarray, offsets: np.ndarray, *, threads: int 
         dmdt_kernel.pack(t, mag, offsets[a : b + 1], ts, ms, lengths[a:b])
 
     side_by_side(pack, offsets, threads)
+    lengths[lengths > LONGEST] = 0
     tile_curve, tile_rank = _tiles(lengths)
     return LightCurves(*map(cuda.to_device, (ts, ms, offsets[:-1], lengths, tile_curve, tile_rank)))
 

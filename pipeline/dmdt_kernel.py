@@ -23,8 +23,9 @@ Only edges within the light curve's range can divide it, and of those only the o
 (greatest − m_i) divide the partners of i: a window of edges, whose lower neighbours all partners pass.
 
 The bitmaps of n points take n²/8 bytes. A light curve longer than BLOCK is therefore counted in blocks of partners,
-each against all points before its end: half a megabyte of bitmaps and about 200 bytes an epoch, whatever n is; 10⁵
-epochs take a third of a second.
+each against all points before its end: half a megabyte of bitmaps and, with e edges of dm, 4e + 100 bytes an epoch,
+whatever n is; 10⁵ epochs take a third of a second in the published grid. A cell that more than MOST pairs fall into,
+as may happen from 92,683 epochs on, counts MOST.
 
 What Numba must be told: indices are unsigned, for signed ones may wrap around, which costs an instruction each; the
 vectors are written out, for LLVM cannot know that the arrays do not overlap; a tuple of arrays costs a call for each
@@ -45,10 +46,11 @@ from numba.extending import intrinsic
 
 from lightmill.pipeline import radix
 
-__all__ = ["FEW", "MANTISSA", "PADDING", "count", "pack", "scale"]
+__all__ = ["FEW", "MANTISSA", "MOST", "PADDING", "count", "pack", "scale"]
 
 FEW = 140  #: below so many epochs all pairs are looked up
 BLOCK = 2048  #: partners in one block of bitmaps
+MOST = np.uint64(2**32 - 1)  #: pairs that a cell can count
 LANES = PADDING = 8  #: edges side by side in a vector; so many times +inf stand behind the dt edges
 MANTISSA = 6  #: leading bits of dt's mantissa in its table
 
@@ -557,10 +559,15 @@ def _difference(passed, tails, pairs, rest, stride, n_boundaries, n_edges, e0, i
         for e in range(n_edges):
             higher = np.int64(passed[after + e] - passed[here + e])
             if e0 + e > 0:
-                image[e0 + e - 1, k] += np.uint32(at_least - higher)
+                _add_pairs(image, e0 + e - 1, k, at_least - higher)
             at_least = higher
         if 0 < e0 + n_edges <= image.shape[0]:
-            image[e0 + n_edges - 1, k] += np.uint32(at_least)
+            _add_pairs(image, e0 + n_edges - 1, k, at_least)
+
+
+@_inline
+def _add_pairs(image, e, k, pairs):
+    image[e, k] = np.uint32(min(np.uint64(image[e, k]) + np.uint64(pairs), MOST))
 
 
 # ---- all light curves --------------------------------------------------------------------------------------------
@@ -593,7 +600,7 @@ def count(t, mag, offsets, dt, dm, few, dt_table, dt_first, dm_table, dm_scale, 
     words = (block + 63) >> 6
     bits = (
         np.empty((block + 1) * words + 3, np.uint64), np.empty(longest * lanes, np.int32),
-        np.empty(2 * longest, np.int16), np.empty((words + 4) * 2 * LANES, np.uint64),
+        np.empty(2 * longest, np.int32), np.empty((words + 4) * 2 * LANES, np.uint64),
         np.empty(block + LANES), np.empty(dm.size, np.uint64), np.empty(dt.size, np.uint64),
     )  # fmt: skip
     image_cells = out.shape[1] * out.shape[2]

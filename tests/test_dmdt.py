@@ -530,15 +530,42 @@ def test_unknown_normalisation():
         normalise(np.zeros((1, 2, 2)), "sum")
 
 
+@pytest.mark.parametrize(("n", "pairs"), [(92_682, 92_682 * 92_681 // 2), (92_683, 2**32 - 1)])
+def test_a_cell_counts_no_more_than_it_holds(n, pairs):
+    t = np.linspace(0, 1, n)
+    found = dmdt_counts(t, np.zeros(n), np.array([0, n]), [0, 2, 3], [-1, 0, 1])
+    assert found.tolist() == [[[0, 0], [pairs, 0]]]
+
+
+def test_more_edges_than_16_bits_number():
+    rng = np.random.default_rng(7)
+    t, mag = np.sort(rng.uniform(0, 100, 150)), rng.uniform(0, 10, 150)
+    grid = Grid((0.0, 30.0, 100.0), tuple(np.linspace(-10, 10, 70_001)))
+    check([(t, mag)], grid)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "edges", [[0, 1.7976931348623157e308], [-1e308, 1e308], [-1.7e308, 0, 1.7e308], [-1e308, -1, 1, 1e308]]
+)
+def test_edges_as_far_apart_as_floats_go(edges):
+    t, mag = np.array([0.0, 1.0, 3.0]), np.array([15.0, 15.5, 12.0])
+    found = dmdt_counts(t, mag, np.array([0, 3]), [0, 2, 4], edges)[0]
+    with np.errstate(over="ignore", invalid="ignore"):
+        np.testing.assert_array_equal(found, counts_reference(t, mag, [0, 2, 4], edges))
+
+
 @pytest.mark.parametrize(
     ("edges", "message"),
     [
-        ({"dt_edges": [0.0]}, "dt_edges must be at least two"),
-        ({"dt_edges": [0.0, 1.0, 1.0]}, "dt_edges must be .*increasing"),
-        ({"dt_edges": [2.0, 1.0]}, "dt_edges must be"),
-        ({"dm_edges": [-1.0, np.nan]}, "dm_edges must be"),
-        ({"dm_edges": [-np.inf, 0.0]}, "dm_edges must be"),
-        ({"dm_edges": [[0.0, 1.0]]}, "dm_edges must be"),
+        ({"dt_edges": [0.0]}, r"dt_edges must be a vector of at least two edges, got shape \(1,\)"),
+        ({"dt_edges": [0.0, 1.0, 1.0]}, "dt_edges must increase, got 1.0 before 1.0 at 1"),
+        ({"dt_edges": [2.0, 1.0]}, "dt_edges must increase, got 2.0 before 1.0 at 0"),
+        ({"dm_edges": [-1.0, np.nan]}, "dm_edges must be finite, got nan at 1"),
+        ({"dm_edges": [-np.inf, 0.0]}, "dm_edges must be finite, got -inf at 0"),
+        ({"dm_edges": [[0.0, 1.0]]}, r"dm_edges must be a vector of at least two edges, got shape \(1, 2\)"),
+        ({"dm_edges": ["a", "b"]}, "dm_edges must be real numbers, got dtype <U1"),
+        ({"dm_edges": np.ma.array([0.0, 1.0, 2.0], mask=[0, 1, 0])}, "dm_edges has 1 masked values of 3"),
     ],
 )
 def test_edges_that_are_refused(edges, message):

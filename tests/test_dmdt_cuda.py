@@ -177,6 +177,15 @@ def more_images_than_are_kept_at_once() -> None:
 
 
 @case
+def longer_than_a_cell_can_count() -> None:
+    kept, dmdt_cuda.LONGEST = dmdt_cuda.LONGEST, 20
+    try:
+        check(*batch([curve(k, seed=k) for k in (19, 20, 21, 5, 40)]), MAHABAL)
+    finally:
+        dmdt_cuda.LONGEST = kept
+
+
+@case
 def threads_of_the_host() -> None:
     check(*batch([curve(k, seed=k) for k in (5, 0, 21, 9)]), MAHABAL, threads=3)
 
@@ -237,7 +246,7 @@ def test_no_device(monkeypatch):
     ("arguments", "message"),
     [
         ({"mag": np.arange(3.0)}, "mag has 3 epochs, t has 4"),
-        ({"dt_edges": [1, 0]}, "dt_edges must be"),
+        ({"dt_edges": [1, 0]}, "dt_edges must increase, got 1.0 before 0.0 at 0"),
         ({"threads": 0}, "threads must be a whole number from 1, got 0"),
     ],
 )
