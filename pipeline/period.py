@@ -1,8 +1,9 @@
 """Period search: every frequency of every light curve of a ragged batch, in a fraction of a millisecond each.
 
-Lomb-Scargle's peaks with errors (`period_fold`: the night fold), then harmonic fits with a floating mean that refine
-and rank them and their halves (`period_fit`). Light curves whose folds have one shape are transformed together, a few
-at a time: the transforms are scipy's, everything else is compiled.
+Peaks of the power of the weighted magnitudes less their mean (`period_fold`: the night fold), then harmonic fits with
+a floating mean that refine and rank them and their halves (`period_fit`); those of one harmonic are Lomb-Scargle's.
+Light curves whose folds have one shape are transformed together, a few at a time: the transforms are scipy's,
+everything else is compiled.
 """
 
 from __future__ import annotations
@@ -31,22 +32,19 @@ AT_ONCE = (
 class Periods:
     """What was found for n light curves; candidates from the highest rank down, NaN behind the last.
 
-    Nothing is searched, and all is NaN, in light curves of fewer than FEWEST epochs, of equal magnitudes, or of a
-    baseline that no grid can hold.
+    Nothing is searched, and all is NaN, in light curves of fewer than FEWEST epochs, of magnitudes that are equal but
+    for a few outliers, of a baseline that holds no cycle of `fmax` or that no grid can hold, or of numbers whose
+    squares float32 cannot hold (no magnitudes are such). With c = 2 · candidates, float64:
     """
 
     candidates: (
         np.ndarray
-    )  #: (n, 2 · candidates) float64 [1/d], the first POLISHED moved to where they fit best
-    rank: np.ndarray  #: (n, 2 · candidates) float64, see `period_fit`
-    score: (
-        np.ndarray
-    )  #: (n, 2 · candidates) float64, −log10 of the chance that white noise does as well anywhere
-    explained: np.ndarray  #: (n, 2 · candidates, HARMONICS) float64, R² of 1…HARMONICS harmonics
-    power: np.ndarray  #: (n, 2 · candidates) float64, Lomb-Scargle's, of the peak that it, or twice it, is
-    wave: (
-        np.ndarray
-    )  #: (n, 2 · candidates, 2 · FITTED) float64 [mag], cos and sin of each harmonic, from mid-time
+    )  #: (n, c) [1/d], within what was asked; the first POLISHED moved to where they fit best
+    rank: np.ndarray  #: (n, c), see `period_fit`
+    score: np.ndarray  #: (n, c), −log10 of the chance that white noise of these errors does as well anywhere
+    explained: np.ndarray  #: (n, c, HARMONICS), R² of 1…HARMONICS harmonics
+    power: np.ndarray  #: (n, c), 2|Σ w y exp(−2πift)|² / Σ w y², of the peak that it, or twice it, is
+    wave: np.ndarray  #: (n, c, 2 · FITTED) [mag], cos and sin of each harmonic, from mid-time
 
     @property
     def frequency(self) -> np.ndarray:
@@ -115,7 +113,7 @@ def search(
     for some, frequency, count in _peaks(asked, fmax, candidates):
         period_fit.judge(
             epochs.time, epochs.weight, epochs.product, epochs.offsets, epochs.variance, some, frequency, count,
-            looked.step, looked.lowest, looked.number, POLISHED, work,
+            looked.step, looked.lowest, looked.highest, looked.number, POLISHED, work,
             found.candidates, found.rank, found.score, found.explained, found.power, found.wave,
         )  # fmt: skip
     return found

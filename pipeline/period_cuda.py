@@ -98,6 +98,7 @@ class Curves:
     dusk: Any  #: (n,) float64 [days]
     step: Any  #: (n,) float64 [1/d]
     lowest: Any  #: (n,) float64 [1/d]
+    highest: Any  #: (n,) float64 [1/d]
     first: Any  #: (n,) int64, in steps
     last: Any  #: (n,) int64, in steps
     number: Any  #: (n,) float64, of independent frequencies

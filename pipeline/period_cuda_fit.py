@@ -79,9 +79,9 @@ def judge(curves: Curves, some: Any, keys: Any) -> np.ndarray:
     rows, polished = (cuda.device_array((k, 2 * most, WIDE), np.float64) for _ in range(2))
     told = cuda.device_array((k, 2 * most, WIDE + 1), np.float64)
     _climb_peaks[(k, most), LANES](*epochs, keys, c.step, climbed)
-    _pick[-(-k // LANES), LANES](c.time, c.offsets, some, keys, climbed, c.lowest, rows, counts)
+    _pick[-(-k // LANES), LANES](c.time, c.offsets, some, keys, climbed, c.lowest, c.highest, rows, counts)
     _judge_rows[(k, 2 * most), LANES](*epochs, counts, rows)
-    _polish[(k, 2 * most), LANES](*epochs, counts, rows, POLISHED, polished)
+    _polish[(k, 2 * most), LANES](*epochs, counts, rows, c.lowest, c.highest, POLISHED, polished)
     _tell[(k, 2 * most), LANES](c.offsets, some, c.number, counts, polished, told)
     return told.copy_to_host()
 
@@ -216,7 +216,7 @@ def _climb(f, epochs, df, work):
 
 @cuda.jit
 def _climb_peaks(time, weight, product, offsets, variance, some, keys, step, climbed):
-    """Frequency and Lomb-Scargle's power of each peak; where there is none, nothing."""
+    """Frequency and power of each peak; where there is none, nothing."""
     j, peak = cuda.blockIdx.x, cuda.blockIdx.y
     i, key, work = some[j], keys[j, peak], _workspace()
     if key == NONE:
@@ -228,7 +228,7 @@ def _climb_peaks(time, weight, product, offsets, variance, some, keys, step, cli
 
 
 @cuda.jit
-def _pick(time, offsets, some, keys, climbed, lowest, rows, counts):
+def _pick(time, offsets, some, keys, climbed, lowest, highest, rows, counts):
     """As `period_fit._list`, a thread a light curve: what is to be judged, its frequency and power."""
     j = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
     if j >= some.size:
@@ -239,7 +239,7 @@ def _pick(time, offsets, some, keys, climbed, lowest, rows, counts):
         if keys[j, peak] == NONE:
             break
         for part in range(1, 3):
-            f = climbed[j, peak, 0] / part
+            f = min(climbed[j, peak, 0], highest[i]) / part
             if f >= lowest[i] and not _listed(f, rows[j, :count], apart):
                 rows[j, count, FREQUENCY], rows[j, count, POWER] = f, climbed[j, peak, 1]
                 count += 1
@@ -258,7 +258,7 @@ def _judge_rows(time, weight, product, offsets, variance, some, counts, rows):
 
 
 @cuda.jit
-def _polish(time, weight, product, offsets, variance, some, counts, rows, most, polished):
+def _polish(time, weight, product, offsets, variance, some, counts, rows, lowest, highest, most, polished):
     """The candidates, the `most` best of them moved to where their own fits explain most."""
     j, c = cuda.blockIdx.x, cuda.blockIdx.y
     i, work = some[j], _workspace()
@@ -267,7 +267,8 @@ def _polish(time, weight, product, offsets, variance, some, counts, rows, most, 
     row, new = rows[j, c], polished[j, c]
     if _place(rows[j], counts[j], c) < most:
         epochs = _epochs(time, weight, product, offsets, i)
-        f = _summit(row[FREQUENCY], row[EXPLAINED : EXPLAINED + HARMONICS], epochs, variance[i], work)
+        explained = row[EXPLAINED : EXPLAINED + HARMONICS]
+        f = _summit(row[FREQUENCY], explained, epochs, variance[i], lowest[i], highest[i], work)
         _judge(f, row[POWER], epochs, variance[i], work, new)
     else:
         for k in range(cuda.threadIdx.x, WIDE, cuda.blockDim.x):

@@ -12,7 +12,8 @@ frequency is preferred only where the two halves of its cycle differ.
 The chance that noise does as well is that of one frequency times the number of frequencies that were looked at.
 For one frequency R²_h of noise, whatever its size, follows the Beta distribution (h, (n − 2h − 1)/2), whose tail is a
 finite sum; the number is h √z W with W = fmax · T and z = −½ (n − 2h − 1) ln(1 − R²_h), after Baluev (2008, MNRAS 385,
-1279; 2009, MNRAS 395, 1541), taken for each h that was tried.
+1279; 2009, MNRAS 395, 1541), taken for each h that was tried. It holds where the errors tell how the noise differs from
+epoch to epoch: weights that differ where the noise does not leave fewer effective epochs than n.
 """
 
 # mypy: ignore-errors
@@ -120,27 +121,29 @@ def weigh(t, mag, magerr, offsets, scratch, since, time, weight, product, varian
 
 @_jit
 def judge(
-    time, weight, product, offsets, variance, some, peaks, counts, step, lowest, frequencies, polished, work,
+    time, weight, product, offsets, variance, some, peaks, counts, step, lowest, highest, frequencies, polished, work,
     candidates, rank, score, explained, power, wave,
 ):  # fmt: skip
     """Refine the peaks of some light curves' power spectra, fit them and their halves, and rank them.
 
     some : (k,) int64, which of the n light curves; peaks : (k, P) int64, of which the first counts[j] are filled, in
-    units of step[i] [1/d]; lowest : (n,) float64, frequency allowed; frequencies : (n,) float64, how many were looked
-    at; polished : candidates that are moved to where their own fits explain most; work : of `workspace`
+    units of step[i] [1/d]; lowest, highest : (n,) float64, frequencies allowed; frequencies : (n,) float64, how many
+    were looked at; polished : candidates that are moved to where their own fits explain most; work : of `workspace`
     The rest, (n, …), is filled: see `period.Periods`.
     """
     for j in range(some.size):
         i = some[j]
         a, b = offsets[i], offsets[i + 1]
         epochs = time[a:b], weight[a:b], product[a:b]
-        found, count = _list(epochs, variance[i], peaks[j, : counts[j]], step[i], lowest[i], work)
+        found, count = _list(epochs, variance[i], peaks[j, : counts[j]], step[i], lowest[i], highest[i], work)
         for c in np.argsort(-found[:count, RANK], kind="mergesort")[:polished]:
             f = _summit(
                 found[c, FREQUENCY],
                 found[c, EXPLAINED : EXPLAINED + explained.shape[2]],
                 epochs,
                 variance[i],
+                lowest[i],
+                highest[i],
                 work,
             )
             _judge(f, found[c, POWER], epochs, variance[i], work, found[c])
@@ -153,7 +156,7 @@ def judge(
 
 
 @_inline
-def _list(epochs, variance, peaks, df, lowest, work):
+def _list(epochs, variance, peaks, df, lowest, highest, work):
     """The candidates of one light curve, a row each as `_judge` fills it, and how many they are."""
     time, found = epochs[0], work[5]
     apart = SAME / (time[time.size - 1] - time[0])
@@ -161,7 +164,7 @@ def _list(epochs, variance, peaks, df, lowest, work):
     for i in range(peaks.size):
         f, height = _climb(peaks[i] * df, epochs, df, work[0])
         for part in range(1, 3):
-            g = f / part
+            g = min(f, highest) / part
             if g >= lowest and not _listed(g, found[:count], apart):
                 _judge(g, TWO * height / variance, epochs, variance, work, found[count])
                 count += 1
@@ -180,8 +183,9 @@ def _judge(f, power, epochs, variance, work, row):
 
 
 @_inline
-def _summit(f, explained, epochs, variance, work):
-    """Where the harmonics that f's rank is made of explain most: parabolas through fits a fraction of a cycle apart."""
+def _summit(f, explained, epochs, variance, lowest, highest, work):
+    """Where the harmonics that f's rank is made of explain most, within the frequencies allowed: parabolas through fits
+    a fraction of a cycle apart."""
     time, found = epochs[0], work[4]
     _, h = _rank(explained, time.size)
     step = CLOSE / (h * (time[time.size - 1] - time[0]))
@@ -194,10 +198,11 @@ def _summit(f, explained, epochs, variance, work):
         bend = before - 2.0 * here + after
         move = 0.5 * (before - after) / bend if bend < 0.0 else np.copysign(FARTHEST, after - before)
         move = min(max(move, -FARTHEST), FARTHEST)
-        _explain(f + move * step, epochs, variance, work, h)
+        there = min(max(f + move * step, lowest), highest)
+        _explain(there, epochs, variance, work, h)
         if found[h - 1] <= here:
             break
-        f, here = f + move * step, found[h - 1]
+        f, here = there, found[h - 1]
         if abs(move) < NEAR:
             break
     return f

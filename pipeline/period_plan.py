@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lightmill.pipeline import period_fit, period_fold, radix
-from lightmill.pipeline.ragged import ragged
+from lightmill.pipeline.ragged import cleaned
 
 __all__ = ["FEWEST", "Epochs", "Looked", "Plan", "plan"]
 
@@ -45,6 +45,7 @@ class Looked:
 
     step: np.ndarray  #: (n,) float64 [1/d]
     lowest: np.ndarray  #: (n,) float64 [1/d]
+    highest: np.ndarray  #: (n,) float64 [1/d]
     first: np.ndarray  #: (n,) int64, in steps
     last: np.ndarray  #: (n,) int64, in steps
     number: np.ndarray  #: (n,) float64, of independent ones
@@ -81,46 +82,23 @@ def plan(
     candidates: int,
 ) -> Plan:
     """Check the arguments of `period.search` and prepare it."""
-    offsets, t, mag, magerr = ragged(offsets, t=t, mag=mag, magerr=magerr)
+    offsets, t, mag, magerr = cleaned(t, mag, magerr, offsets)
+    if not isinstance(candidates, int | np.integer) or isinstance(candidates, bool):
+        raise ValueError(f"candidates must be a whole number, got {candidates!r}")
     if not (0 < fmin < fmax < np.inf and 1 <= oversampling < np.inf and candidates >= 1):
         raise ValueError(
             f"0 < fmin < fmax, oversampling ≥ 1 and candidates ≥ 1 must hold, got fmin {fmin}, fmax {fmax}, "
             f"oversampling {oversampling}, candidates {candidates}"
         )
-    _check_clean(t, mag, magerr, offsets)
     epochs = _weighed(t, mag, magerr, offsets)
     night = period_fold.plan(epochs.t, offsets, fmax)
     fits = oversampling * epochs.baseline * night.rows < LARGEST
     chosen = np.flatnonzero(
-        (np.diff(offsets) >= FEWEST) & (epochs.variance > 0) & (epochs.baseline > 0) & fits
+        (np.diff(offsets) >= FEWEST) & (epochs.variance > 0) & (epochs.baseline * fmax >= CYCLES) & fits
     )
     days = np.zeros(len(epochs.variance), np.int64)
     days[chosen] = period_fold.days_needed(epochs.baseline[chosen] / night.day[chosen], oversampling)
     return Plan(epochs, night, days, _looked(fmin, fmax, epochs.baseline, days * night.day))
-
-
-def _check_clean(t: np.ndarray, mag: np.ndarray, magerr: np.ndarray, offsets: np.ndarray) -> None:
-    """Raise ValueError naming the first epoch that `clean` would not have left: a fold of it would leave its grid."""
-    own = slice(offsets[0], offsets[-1])
-    for name, values, wrong in (
-        ("t", t, ~np.isfinite(t[own])),
-        ("mag", mag, ~np.isfinite(mag[own])),
-        ("magerr", magerr, ~((magerr[own] > 0) & (magerr[own] < np.inf))),
-    ):
-        if wrong.any():
-            at = int(offsets[0] + np.flatnonzero(wrong)[0])
-            raise ValueError(
-                f"{name} must be finite{' and positive' if name == 'magerr' else ''}, got {values[at]} at {at}: use "
-                "`clean` first"
-            )
-    back = np.diff(t[own]) < 0
-    borders = offsets[1:-1] - offsets[0]  # between two light curves time may go back
-    back[borders[(borders > 0) & (borders <= len(back))] - 1] = False
-    if back.any():
-        at = int(offsets[0] + np.flatnonzero(back)[0])
-        raise ValueError(
-            f"t must not decrease within a light curve, got {t[at]} before {t[at + 1]} at {at}: use `clean` first"
-        )
 
 
 def _weighed(t: np.ndarray, mag: np.ndarray, magerr: np.ndarray, offsets: np.ndarray) -> Epochs:
@@ -139,4 +117,5 @@ def _looked(fmin: float, fmax: float, baseline: np.ndarray, length: np.ndarray) 
     step = 1 / np.maximum(length, 1.0)
     lowest = np.maximum(fmin, CYCLES / np.maximum(baseline, CYCLES / fmax))
     first, last = np.ceil(lowest / step).astype(np.int64), np.floor(fmax / step).astype(np.int64)
-    return Looked(step, lowest, first, last, np.maximum((fmax - lowest) * baseline, 1.0))
+    highest = np.full(len(baseline), fmax)
+    return Looked(step, lowest, highest, first, last, np.maximum((fmax - lowest) * baseline, 1.0))

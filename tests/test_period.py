@@ -274,6 +274,20 @@ def test_times_may_count_from_anywhere():
     np.testing.assert_allclose(before.frequency, here.frequency, rtol=1e-7)
 
 
+@pytest.mark.parametrize("hours", [0.9, 1.5, 3.0, 10.0, 100.0])
+def test_no_candidate_outside_of_what_was_asked(hours):
+    """Nor below one cycle over the baseline, wherever fits of noise would climb to."""
+    rng = np.random.default_rng(int(10 * hours))
+    n, curves = 40, 300
+    t = np.sort(rng.uniform(0, hours / 24, (curves, n)), axis=1)
+    found = search(t.ravel(), rng.normal(15, 0.02, t.size), np.full(t.size, 0.02), np.arange(curves + 1) * n)
+    lowest = 1 / np.ptp(t, axis=1)[:, None]
+    listed = np.isfinite(found.candidates)
+    assert listed.any() == (hours > 1.0)  # in less than an hour there is no whole cycle of 25 a day
+    assert (found.candidates <= 25)[listed].all()
+    assert (found.candidates >= lowest * (1 - 1e-12))[listed].all()
+
+
 def test_equal_times_are_no_baseline():
     assert np.isnan(search(np.full(20, 3.0), np.arange(20.0), np.ones(20), np.array([0, 20])).frequency).all()
 
@@ -332,6 +346,8 @@ def test_an_empty_batch():
         ({"fmin": 30.0}, r"got fmin 30\.0, fmax 25\.0"),
         ({"oversampling": 0.5}, r"oversampling 0\.5"),
         ({"candidates": 0}, r"candidates 0"),
+        ({"candidates": 1.5}, r"candidates must be a whole number, got 1\.5"),
+        ({"candidates": True}, r"candidates must be a whole number, got True"),
     ],
 )
 def test_bad_arguments_are_named_with_their_values(change, message):
