@@ -68,9 +68,19 @@ BLOCKS: dict[str, tuple[str, ...]] = {
         "odd_1_even",  #: its A₁ / (A₁ + A₂)
         "depth_difference",  #: `second_depth` at twice the period: eclipses of unequal depth
         "double_above_half",  #: `above_half` at twice the period
+        "double_amplitude_1",  #: A₁ of twice the period [mag]
+        "double_cos_21",  #: cosine of its φ₂ − 2φ₁
+        "double_sin_21",
+        "double_ratio_31",  #: A₃ / (A₁ + A₃)
+        "double_cos_31",  #: of φ₃ − 3φ₁
+        "double_sin_31",
     ),
-    "folded": tuple(f"folded_{k}" for k in range(BINS)),
-    #: medians less the mean in bins of phase, over the standard deviation; the first is centred on the faintest phase
+    "folded": (
+        *(f"folded_{k}" for k in range(BINS)),
+        *(f"folded_scatter_{k}" for k in range(BINS)),
+    ),
+    #: medians less the mean in bins of phase, over the standard deviation; the first is centred on the faintest phase.
+    #: Interquartile ranges / 1.349 there, over the standard deviation; 0 where there are fewer than two epochs
     "string": (
         "string_length",  #: Σ(m_{k+1} − m_k)² / (2 (n − 1) std²) in the order of phase, round the circle: 1 for noise
         "string_length_double",  #: in the order of phase at twice the period
@@ -85,6 +95,15 @@ BLOCKS: dict[str, tuple[str, ...]] = {
     ),
     "structure": tuple(f"structure_{k}" for k in range(len(LAGS) - 1)),
     #: mean |Δm| / std of pairs whose lag lies between LAGS[k] and LAGS[k + 1], 0 where there is none
+    "half": (
+        "half_amplitude_1",  #: A₁ of half the period, of three harmonics [mag]
+        "half_ratio_21",  #: A₂ / (A₁ + A₂)
+        "half_cos_21",  #: of φ₂ − 2φ₁
+        "half_sin_21",
+        "half_ratio_31",  #: A₃ / (A₁ + A₃)
+        "half_cos_31",  #: of φ₃ − 3φ₁
+        "half_sin_31",
+    ),
 }
 """Columns, by what they are made from."""
 
@@ -96,7 +115,7 @@ _ORDERS = np.array(
 )  # of twice the period
 _WHOLE = np.arange(1, EVEN + 1)
 _HALF = np.array([4, 8, 12])
-_SINGLE, _DOUBLE = 1 + 2 * EVEN, 1 + 2 * (EVEN + ODD)  # terms of a fit
+_TRIPLE, _SINGLE, _DOUBLE = 1 + 2 * _HALF.size, 1 + 2 * EVEN, 1 + 2 * (EVEN + ODD)  # terms of a fit
 _EDGES = np.array(LAGS)
 NEGLIGIBLE = 1e-9  #: extent over std: below, a fitted curve is rounding
 
@@ -135,7 +154,7 @@ def shape(
     frequency = frequencies("frequency", frequency, len(offsets) - 1)
     out = np.zeros((len(offsets) - 1, len(SHAPE)))
     longest = int(np.diff(offsets).max(initial=1))
-    small = tuple(np.zeros(size) for size in (_DOUBLE, _SINGLE, _DOUBLE, fold.GRID, fold.GRID))
+    small = tuple(np.zeros(size) for size in (_DOUBLE, _SINGLE, _DOUBLE, fold.GRID, fold.GRID, _TRIPLE))
     square = tuple(np.zeros(size) for size in ((10, longest), (2, 25), (2, 13), (_DOUBLE, _DOUBLE)))
     sort = (np.empty(longest), np.empty(longest, np.int64), *radix.workspace(longest))
     _shapes(t, mag, magerr, offsets, frequency, out, small, square, sort)
@@ -157,7 +176,7 @@ def _shapes(t, mag, magerr, offsets, frequency, out, small, square, sort):
 @inline
 def _shape(t, m, e, f, row, small, square, sort):
     n = t.size
-    _, single, double, curve, twice = small
+    _, single, double, curve, twice, triple = small
     flat = square[0]
     weight, y, phase, cosine, sine = flat[0, :n], flat[1, :n], flat[2, :n], flat[3, :n], flat[4, :n]
     u, v, values = flat[5, :n], flat[6, :n], flat[7, :n]
@@ -182,16 +201,18 @@ def _shape(t, m, e, f, row, small, square, sort):
     fit.evaluate(single, EVEN, u, v, flat[8, :n], flat[9, :n], values)
     fold.residuals(y, values, err, std, extent, u, sort, row[_ENDS[6] : _ENDS[7]])
     fold.structure(t, y, _EDGES, std, row[_ENDS[7] : _ENDS[8]])
+    fold.half_wave(triple, row[_ENDS[8] : _ENDS[9]])
 
 
 @inline
 def _fits(weight, y, chi2, cosine, sine, u, v, small, square, out):
     """The block "explained" less its last, and the coefficients; returns the Σwr² that the period leaves."""
-    right, single, double = small[0], small[1], small[2]
+    right, single, double, triple = small[0], small[1], small[2], small[5]
     of_weight, of_data, matrix = square[1], square[2], square[3]
     fit.sums(cosine, sine, weight, y, u, v, of_weight, of_data)
     fit.normal_equations(_HALF, 4, of_weight, of_data, matrix, right)
-    fit.factorise(matrix, right, 1 + 2 * _HALF.size)
+    fit.factorise(matrix, right, _TRIPLE)
+    fit.solve(matrix, right, _TRIPLE, triple)
     out[5] = fit.explained(right, _HALF.size) / chi2
     fit.normal_equations(_ORDERS, 2, of_weight, of_data, matrix, right)
     fit.factorise(matrix, right, _DOUBLE)
@@ -214,7 +235,7 @@ def _folds(y, phase, std, curve, faint, turn, buffer, sort, out):
         x = 2.0 * phase[i] - faint / fold.GRID + 0.5 / BINS
         turn[i] = x - math.floor(x)
     radix.sort_into(turn, ordered, order, keys, first, counters)
-    fold.folded(y, ordered[:n], order, curve, faint, std, buffer, out[:BINS])
-    out[BINS] = fold.string_length(y, order, std)
+    fold.folded(y, ordered[:n], order, curve, faint, std, buffer, out[: 2 * BINS])
+    out[2 * BINS] = fold.string_length(y, order, std)
     radix.sort_into(phase, ordered, order, keys, first, counters)
-    out[BINS + 1] = fold.string_length(y, order, std)
+    out[2 * BINS + 1] = fold.string_length(y, order, std)

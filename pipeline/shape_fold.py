@@ -11,8 +11,8 @@ from lightmill.pipeline import radix
 from lightmill.pipeline.shape_fit import inline
 
 __all__ = [
-    "GRID", "double_wave", "folded", "fourier", "ratio", "residuals", "single_wave", "string_length", "structure",
-    "turned",
+    "GRID", "double_wave", "folded", "fourier", "half_wave", "ratio", "residuals", "single_wave", "string_length",
+    "structure", "turned",
 ]  # fmt: skip
 
 GRID = 128  #: phases at which a fitted curve is evaluated
@@ -32,17 +32,43 @@ def ratio(x, y):
 @inline
 def fourier(coefficients, noise, out):
     """Amplitude of the first harmonic, its noise, ratios of the next ones to it and their phases relative to it."""
-    a1, b1 = coefficients[1], coefficients[2]
-    first = math.hypot(a1, b1)
+    first = _amplitude(coefficients, 1)
     out[0] = first
     out[1] = ratio(noise, first + noise)
     for k in range(2, 5):
-        a, b = coefficients[2 * k - 1], coefficients[2 * k]
-        size = math.hypot(a, b)
-        out[k] = ratio(size, first + size)
-        if size > 0.0 and first > 0.0:
-            angle = math.atan2(-b, a) - k * math.atan2(-b1, a1)
-            out[1 + 2 * k], out[2 + 2 * k] = math.cos(angle), math.sin(angle)
+        out[k] = _share(coefficients, 1, 2 * k - 1)
+        out[1 + 2 * k], out[2 + 2 * k] = _phase(coefficients, 1, 2 * k - 1, k)
+
+
+@inline
+def half_wave(coefficients, out):
+    """Amplitude of the first of three harmonics of half the period; ratios of the next to it, and their phases."""
+    out[0] = _amplitude(coefficients, 1)
+    for k in range(2, 4):
+        out[3 * k - 5] = _share(coefficients, 1, 2 * k - 1)
+        out[3 * k - 4], out[3 * k - 3] = _phase(coefficients, 1, 2 * k - 1, k)
+
+
+@inline
+def _amplitude(coefficients, at):
+    return math.hypot(coefficients[at], coefficients[at + 1])
+
+
+@inline
+def _share(coefficients, first, at):
+    """Amplitude of the order at `at` over its sum with that of the first."""
+    size = _amplitude(coefficients, at)
+    return ratio(size, _amplitude(coefficients, first) + size)
+
+
+@inline
+def _phase(coefficients, first, at, k):
+    """Cosine and sine of φ_k − kφ₁, of the order k at `at`; 0 where either has no amplitude."""
+    if not (_amplitude(coefficients, first) > 0.0 and _amplitude(coefficients, at) > 0.0):
+        return 0.0, 0.0
+    angle = math.atan2(-coefficients[at + 1], coefficients[at])
+    angle -= k * math.atan2(-coefficients[first + 1], coefficients[first])
+    return math.cos(angle), math.sin(angle)
 
 
 @inline
@@ -117,12 +143,12 @@ def double_wave(coefficients, even, curve, extent, faint, out):
     for i in range(1, coefficients.size):
         both += coefficients[i] ** 2
         odd += coefficients[i] ** 2 if i >= at else 0.0
-    one, two = (
-        math.hypot(coefficients[at], coefficients[at + 1]),
-        math.hypot(coefficients[1], coefficients[2]),
-    )
     out[0] = math.sqrt(ratio(odd, both))
-    out[1] = ratio(one, one + two)
+    out[1] = _share(coefficients, 1, at)
+    out[4] = _amplitude(coefficients, at)
+    out[5], out[6] = _phase(coefficients, at, 1, 2)
+    out[7] = _share(coefficients, at, at + 2)
+    out[8], out[9] = _phase(coefficients, at, at + 2, 3)
     if extent > 0.0:
         out[2] = (curve[faint] - curve[_opposite(curve, faint)]) / extent
         out[3] = _above_half(curve, _extreme(curve, -1.0), extent)
@@ -130,25 +156,31 @@ def double_wave(coefficients, even, curve, extent, faint, out):
 
 @inline
 def folded(y, ordered, order, curve, faint, std, buffer, out):
-    """Medians in equal bins of phase, over std; an empty bin has the fitted curve's value in its middle.
+    """Medians in equal bins of phase, over std, then their interquartile ranges / 1.349.
+
+    An empty bin has the fitted curve's value in its middle, and one of fewer than two epochs no range.
 
     ordered : phases increasing, in turns from half a bin before the faintest; order : of which epochs
     """
-    bins, start = out.size, 0
+    bins, start = out.size // 2, 0
     for b in range(bins):
         stop = start
         while stop < ordered.size and (b == bins - 1 or ordered[stop] * bins < b + 1):
             stop += 1
         if stop > start:
-            out[b] = _median(y, order, start, stop, buffer) / std
+            _sort(y, order, start, stop, buffer)
+            inside = buffer[: stop - start]
+            out[b] = 0.5 * (inside[(inside.size - 1) // 2] + inside[inside.size // 2]) / std
+            if inside.size > 1:
+                out[bins + b] = (_quantile(inside, 0.75) - _quantile(inside, 0.25)) / 1.349 / std
         else:
             out[b] = curve[(faint + b * GRID // bins) % GRID] / std
         start = stop
 
 
 @inline
-def _median(y, order, start, stop, buffer):
-    """Median of y[order[start:stop]]."""
+def _sort(y, order, start, stop, buffer):
+    """Put y[order[start:stop]] into `buffer`, in order."""
     size = stop - start
     if size > SMALL:
         for k in range(size):
@@ -161,7 +193,6 @@ def _median(y, order, start, stop, buffer):
                 buffer[j] = buffer[j - 1]
                 j -= 1
             buffer[j] = value
-    return 0.5 * (buffer[(size - 1) // 2] + buffer[size // 2])
 
 
 @inline

@@ -43,6 +43,30 @@ def bins(phase, y, curve, faint):
     return [np.median(y[which == b]) if (which == b).any() else centre[b] for b in range(BINS)]
 
 
+def scatters(phase, y):
+    inside = [y[np.floor(phase * BINS) == b] for b in range(BINS)]
+    return [np.subtract(*np.quantile(x, (0.75, 0.25))) / 1.349 if len(x) > 1 else 0 for x in inside]
+
+
+def relative(coefficients, first, at, k):
+    """Ratio, cosine and sine of the phase of the order k, whose cosine is at `at`, to the first."""
+    (size, one), angles = (
+        (np.hypot(coefficients[x], coefficients[x + 1]) for x in (at, first)),
+        [np.arctan2(-coefficients[x + 1], coefficients[x]) for x in (at, first)],
+    )
+    return size / (one + size), np.cos(angles[0] - k * angles[1]), np.sin(angles[0] - k * angles[1])
+
+
+def named(name, values):
+    return dict(
+        zip(
+            (f"{name[0]}_ratio_{name[1]}1", f"{name[0]}_cos_{name[1]}1", f"{name[0]}_sin_{name[1]}1"),
+            values,
+            strict=True,
+        )
+    )
+
+
 def opposite(curve):
     """The faintest value 0.3…0.7 after the faintest."""
     return np.roll(curve, -curve.argmax())[3 * 128 // 10 : 7 * 128 // 10 + 1].max()
@@ -70,6 +94,7 @@ def oracle(t, m, e, f) -> dict[str, float]:
     left = {k: fit(2 * turns, y, w, range(1, k + 1), 1)[1] for k in (1, 2, 4, 6)}
     even, odd = [2, 4, 6, 8, 10, 12], [1, 3, 5, 7]
     single = fit(2 * turns, y, w, range(1, 7), 1)[0]
+    half, left_half = fit(4 * turns, y, w, (1, 2, 3), 1)
     double, left_double = fit(turns, y, w, even + odd, 2)
     a, b = single[1::2], single[2::2]
     size, angle = np.hypot(a, b), np.arctan2(-b, a)
@@ -90,7 +115,10 @@ def oracle(t, m, e, f) -> dict[str, float]:
     return {
         "log_period": -np.log10(f),
         **{f"explained_{k}": 1 - left[k] / chi2 for k in (1, 2, 4, 6)},
-        "half_3": 1 - fit(4 * turns, y, w, (1, 2, 3), 1)[1] / chi2,
+        "half_3": 1 - left_half / chi2,
+        "half_amplitude_1": np.hypot(*half[1:3]),
+        **named(("half", 2), relative(half, 1, 3, 2)),
+        **named(("half", 3), relative(half, 1, 5, 3)),
         "odd_4": 1 - left_double / left[6],
         "fit_scatter": np.log10(1 + np.sqrt(left[6] / w.sum()) / err),
         "amplitude_1": size[0],
@@ -110,6 +138,10 @@ def oracle(t, m, e, f) -> dict[str, float]:
         "odd_1_even": np.hypot(*double[13:15]) / (np.hypot(*double[13:15]) + np.hypot(*double[1:3])),
         "depth_difference": (twice.max() - opposite(twice)) / span,
         "double_above_half": np.mean((twice - twice.min()) / span > 0.5),
+        "double_amplitude_1": np.hypot(*double[13:15]),
+        **dict(zip(("double_cos_21", "double_sin_21"), relative(double, 13, 1, 2)[1:], strict=True)),
+        **named(("double", 3), relative(double, 13, 15, 3)),
+        **{f"folded_scatter_{k}": value / std for k, value in enumerate(scatters(phase, y))},
         **{f"folded_{k}": value / std for k, value in enumerate(bins(phase, y, curve, faint))},
         "string_length": string(phase, y),
         "string_length_double": string(turns, y),
@@ -328,8 +360,8 @@ def test_finite_and_within_their_ranges(drawn, f, g):
     row = shape(*columns, np.array([f]))[0]
     assert np.isfinite(row).all()
     found = dict(zip(SHAPE, row, strict=True))
-    shares = [name for name in SHAPE if name.startswith(("explained", "half", "odd", "ratio"))]
-    for name in (*shares, "rise", "level", "above_half", "amplitude_noise", "double_above_half"):
+    shares = [name for name in SHAPE if name.startswith(("explained", "odd", "ratio")) or "_ratio_" in name]
+    for name in (*shares, "half_3", "rise", "level", "above_half", "amplitude_noise", "double_above_half"):
         assert -1e-9 <= found[name] <= 1 + 1e-9, name
     nested = [found[f"explained_{k}"] for k in (1, 2, 4, 6)]
     assert nested == sorted(nested)
@@ -369,7 +401,7 @@ def test_magnitudes_and_errors_scaled(kind, by):
     t, m, e = star(kind, 200, 8)
     before, after = one((t, m, e), 1.9), one((t, by * m, by * e), 1.9)
     for name in SHAPE:
-        factor = by if name in ("amplitude_1", "extent") else 1
+        factor = by if name.endswith("amplitude_1") or name == "extent" else 1
         assert after[name] == pytest.approx(factor * before[name], rel=1e-9, abs=1e-9), name
 
 
