@@ -10,13 +10,14 @@ from itertools import pairwise
 import numpy as np
 from scipy.spatial import cKDTree
 
-__all__ = ["COLOURS", "ZTF_BANDS", "colours"]
+__all__ = ["COLOURS", "RADIUS", "ZTF_BANDS", "colours", "near_others"]
 
 ZTF_BANDS = (1, 2, 3)  #: filterid of g, r, i
 COLOURS: tuple[str, ...] = (
     "g_minus_r",  #: [mag]
     "r_minus_i",  #: [mag]
 )
+RADIUS = 1.5  #: within which light curves are of one star [arcsec]
 ARCSEC = np.pi / 180 / 3600  #: [rad]
 
 
@@ -27,7 +28,7 @@ def colours(
     mag_mean: np.ndarray,
     *,
     bands: tuple[int, ...] = ZTF_BANDS,
-    radius: float = 1.5,
+    radius: float = RADIUS,
 ) -> np.ndarray:
     """Compute the colours between successive bands for each of n rows, from the rows themselves.
 
@@ -68,26 +69,80 @@ def colours(
     if not 0 < radius < 3600:
         raise ValueError(f"radius must be more than 0 and less than 3600 arcsec, got {radius}")
     known = np.isfinite(ra) & np.isfinite(dec)
-    place = _unit_vectors(ra, dec)
-    in_band = [_magnitudes(place, known, filterid == band, mag_mean, radius) for band in bands]
+    in_band = [_magnitudes(ra, dec, known, filterid == band, mag_mean, radius) for band in bands]
     return np.stack([blue - red for blue, red in pairwise(in_band)], axis=1)
 
 
+def near_others(ra: np.ndarray, dec: np.ndarray, group: np.ndarray, *, radius: float = RADIUS) -> np.ndarray:
+    """Tell the rows that have a row of another group within the radius [arcsec]; (n,) bool.
+
+    Parameters
+    ----------
+    ra, dec : (n,) float [deg]; what is not finite is near to nothing
+    group : (n,) integer
+
+    Examples
+    --------
+    >>> near_others([10.0, 50.0, 10.0, 50.0], [0.0, 0.0, 0.0002, 0.0], [1, 2, 3, 2])
+    array([ True, False,  True, False])
+    """
+    ra, dec, group = np.asarray(ra, np.float64), np.asarray(dec, np.float64), np.asarray(group)
+    near = np.zeros(len(ra), bool)
+    known = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
+    if len(known) == 0:
+        return near
+    ra, dec, group = ra[known], dec[known], group[known]
+    first, place = _distinct(ra, dec)
+    low, high = group[first], group[first]
+    np.minimum.at(low, place, group)
+    np.maximum.at(high, place, group)
+    mixed = low != high
+    a, b = cKDTree(_unit_vectors(ra[first], dec[first])).query_pairs(_chord(radius), output_type="ndarray").T
+    differ = mixed[a] | mixed[b] | (low[a] != low[b])
+    mixed[a[differ]] = mixed[b[differ]] = True
+    near[known] = mixed[place]
+    return near
+
+
 def _magnitudes(
-    place: np.ndarray, known: np.ndarray, own: np.ndarray, mag_mean: np.ndarray, radius: float
+    ra: np.ndarray, dec: np.ndarray, known: np.ndarray, own: np.ndarray, mag_mean: np.ndarray, radius: float
 ) -> np.ndarray:
-    """Magnitude of each row in the band of the rows `own`: its own one, else that of the nearest of them; (n,)."""
+    """Magnitude of each row in the band of the rows `own`: its own one, else that of the nearest of them; (n,).
+
+    Of several in one place it is the brightest: the order of rows decides nothing.
+    """
     found = np.where(own, mag_mean, np.nan)
     partners = np.flatnonzero(own & known & np.isfinite(mag_mean))
     asking = np.flatnonzero(~own & known)
     if len(partners) == 0 or len(asking) == 0:
         return found
-    chord = 2 * np.sin(radius * ARCSEC / 2)
-    # a hair more: the bound is open, and rounding of unit vectors is 1e-16 of 1 against a chord of 7e-6
-    distance, nearest = cKDTree(place[partners]).query(place[asking], distance_upper_bound=chord * (1 + 1e-9))
+    # each place once: a tree is of no use for thousands of rows at (0, 0), where positions are not known
+    partners = partners[_distinct(ra[partners], dec[partners], mag_mean[partners])[0]]
+    first, place = _distinct(ra[asking], dec[asking])
+    once = asking[first]
+    tree = cKDTree(_unit_vectors(ra[partners], dec[partners]))
+    distance, nearest = tree.query(_unit_vectors(ra[once], dec[once]), distance_upper_bound=_chord(radius))
     near = np.isfinite(distance)
-    found[asking[near]] = mag_mean[partners[nearest[near]]]
+    of_place = np.full(len(once), np.nan)
+    of_place[near] = mag_mean[partners[nearest[near]]]
+    found[asking] = of_place[place]
     return found
+
+
+def _distinct(ra: np.ndarray, dec: np.ndarray, *then: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct places: a row of each, the first by `then`; and for each row the number of its place."""
+    order = np.lexsort((*then, dec, ra))
+    new = np.ones(len(order), bool)
+    new[1:] = (np.diff(ra[order]) != 0) | (np.diff(dec[order]) != 0)
+    place = np.empty(len(order), np.int64)
+    place[order] = np.cumsum(new) - 1
+    return order[new], place
+
+
+def _chord(radius: float) -> float:
+    """Distance of unit vectors an angle [arcsec] apart."""
+    # a hair more: the bound is open, and rounding of unit vectors is 1e-16 of 1 against a chord of 7e-6
+    return float(2 * np.sin(radius * ARCSEC / 2) * (1 + 1e-9))
 
 
 def _unit_vectors(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:

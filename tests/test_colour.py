@@ -8,8 +8,10 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial import cKDTree
 
-from lightmill.pipeline.colour import COLOURS, ZTF_BANDS, colours
+from lightmill.pipeline import colour as module
+from lightmill.pipeline.colour import COLOURS, RADIUS, ZTF_BANDS, colours, near_others
 
 PLACES = [(0.0, 0.0), (359.9999999, 0.0), (120.0, 45.0), (77.0, 89.9999), (0.0, 90.0), (250.0, -90.0)]
 
@@ -95,6 +97,53 @@ def test_order_of_rows_does_not_matter(seed, n):
     rows = field((0.0, 89.9995), n, seed)
     order = np.random.default_rng(seed).permutation(n)
     np.testing.assert_array_equal(colours(*(x[order] for x in rows)), colours(*rows)[order])
+
+
+@given(st.integers(0, 10**6))
+def test_order_does_not_matter_where_places_are_shared(seed):
+    """Fields of a survey list one star at one place several times in a band: the brightest is its partner."""
+    rng = np.random.default_rng(seed)
+    ra, dec = rng.choice([10.0, 10.0001, 10.0003], 12), np.zeros(12)
+    band, mag = rng.integers(1, 4, 12), rng.uniform(12, 20, 12)
+    order, found = rng.permutation(12), colours(ra, dec, band, mag)
+    np.testing.assert_array_equal(colours(ra[order], dec[order], band[order], mag[order]), found[order])
+    place = 10.0001
+    for i in np.flatnonzero((band == 1) & (ra == place)):
+        there = (band == 2) & (ra == place)
+        if there.any():
+            assert found[i, 0] == mag[i] - mag[there].min()
+
+
+def test_thousands_of_rows_whose_place_is_not_known(monkeypatch):
+    """(0, 0) for all of them: each place is looked for once, or a tree would compare each with each."""
+    asked, plain = [], cKDTree.query
+
+    class Listening(cKDTree):
+        def query(self, x, **more):
+            asked.append(self.n * len(x))
+            return plain(self, x, **more)
+
+    monkeypatch.setattr(module, "cKDTree", Listening)
+    n = 30_000
+    found = colours(np.zeros(n), np.zeros(n), np.arange(n) % 3 + 1, np.linspace(15, 16, n))
+    assert np.isfinite(found).all()
+    assert max(asked) == 1
+    assert near_others(np.zeros(n), np.zeros(n), np.arange(n)).all()
+
+
+@pytest.mark.parametrize("centre", PLACES)
+def test_others_nearby_against_all_distances(centre):
+    for seed in range(4):
+        ra, dec, group, mag = field(centre, 40, seed)
+        ra[mag > 19] = np.nan
+        again = np.random.default_rng(seed).integers(0, 40, 60)  # some places several times
+        ra, dec, group = ra[again], dec[again], np.concatenate([group[again[:30]], np.arange(30)])
+        place = SkyCoord(np.nan_to_num(ra) * u.deg, dec * u.deg)
+        apart = place[:, None].separation(place[None, :]).arcsec
+        near = (apart <= RADIUS) & np.isfinite(ra) & np.isfinite(ra)[:, None] & (group != group[:, None])
+        np.testing.assert_array_equal(near_others(ra, dec, group), near.any(axis=1))
+    assert near_others(np.empty(0), np.empty(0), np.empty(0, int)).shape == (0,)
+    assert not near_others([np.nan, np.nan], [0.0, 0.0], [1, 2]).any()
 
 
 def test_float_width_and_views():
