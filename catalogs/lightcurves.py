@@ -67,6 +67,21 @@ class Layout:
         """All columns to read, in the form that `pyarrow.parquet` takes."""
         return self.row_columns + self.epoch_columns
 
+    def where_present(self, schema: pa.Schema) -> Layout:
+        """With `group` and `period` if a table has them, by the name given or the usual one; with `filterid` if it has
+        it as integers, where the layout names none."""
+
+        def present(own: str | None, usual: str) -> str | None:
+            return next((name for name in (own, usual) if name in schema.names), None)
+
+        band = "filterid" in schema.names and pa.types.is_integer(schema.field("filterid").type)
+        return replace(
+            self,
+            group=present(self.group, "group"),
+            period=present(self.period, "period"),
+            filterid=self.filterid or ("filterid" if band else None),
+        )
+
     def missing_from(self, schema: pa.Schema) -> list[str]:
         """Names that this layout needs and `schema` does not have (children as `struct.child`)."""
         children: set[str] = set()

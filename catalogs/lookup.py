@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -13,13 +14,21 @@ from lightmill.catalogs.lightcurves import LightCurves, choose_layout, from_arro
 from lightmill.catalogs.partitions import File, Partition
 from lightmill.catalogs.release import Release
 
-__all__ = ["lookup"]
+__all__ = ["Found", "lookup"]
 
 SIDE_BY_SIDE = 8  #: partitions that are looked into: behind a URL the time is spent waiting
 
 
-def lookup(release: Release, identifiers: Iterable[str]) -> dict[str, LightCurves]:
-    """The light curves that have these identifiers, each a batch of one; those that are not there are left out.
+@dataclass(frozen=True)
+class Found:
+    """A light curve, and where it is."""
+
+    partition: Partition
+    curves: LightCurves  #: a batch of one
+
+
+def lookup(release: Release, identifiers: Iterable[str]) -> dict[str, Found]:
+    """The light curves that have these identifiers; those that are not there are left out.
 
     Parameters
     ----------
@@ -31,7 +40,7 @@ def lookup(release: Release, identifiers: Iterable[str]) -> dict[str, LightCurve
         if a file cannot be read.
     """
     wanted = list(dict.fromkeys(identifiers))
-    found: dict[str, LightCurves] = {}
+    found: dict[str, Found] = {}
     pool = ThreadPoolExecutor(SIDE_BY_SIDE)
     try:
         for here in pool.map(lambda part: _in_partition(part, release, wanted), release.table.partitions()):
@@ -43,16 +52,16 @@ def lookup(release: Release, identifiers: Iterable[str]) -> dict[str, LightCurve
     return {identifier: found[identifier] for identifier in wanted if identifier in found}
 
 
-def _in_partition(partition: Partition, release: Release, wanted: list[str]) -> dict[str, LightCurves]:
-    found: dict[str, LightCurves] = {}
+def _in_partition(partition: Partition, release: Release, wanted: list[str]) -> dict[str, Found]:
+    found: dict[str, Found] = {}
     for file in partition.files:
         found = _in_file(partition, file, release, wanted) | found
     return found
 
 
-def _in_file(partition: Partition, file: File, release: Release, wanted: list[str]) -> dict[str, LightCurves]:
+def _in_file(partition: Partition, file: File, release: Release, wanted: list[str]) -> dict[str, Found]:
     layout = release.layout
-    found: dict[str, LightCurves] = {}
+    found: dict[str, Found] = {}
     with partition.open(file) as parquet:
         choose_layout(parquet.schema_arrow, {layout.name: layout}, where=file.path)
         match = _matcher(parquet.schema_arrow.field(layout.objectid).type, wanted)
@@ -66,7 +75,7 @@ def _in_file(partition: Partition, file: File, release: Release, wanted: list[st
                 continue
             table = parquet.read_row_group(group, columns=[*layout.row_columns, *epochs], use_threads=False)
             for identifier, row in hits.items():
-                found.setdefault(identifier, from_arrow(table.slice(row, 1), layout))
+                found.setdefault(identifier, Found(partition, from_arrow(table.slice(row, 1), layout)))
     return found
 
 

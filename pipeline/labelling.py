@@ -141,17 +141,8 @@ def _open(path: Path) -> pq.ParquetFile:
 
 
 def _layout(schema: pa.Schema, layouts: Mapping[str, Layout], where: str) -> Layout:
-    """The layout of the light curves; a column of labels is not asked for, `group` and `period` only where they are."""
-
-    def present(own: str | None, usual: str) -> str | None:
-        return next((name for name in (own, usual) if name in schema.names), None)
-
-    plain = {
-        name: replace(
-            layout, label=None, group=present(layout.group, "group"), period=present(layout.period, "period")
-        )
-        for name, layout in layouts.items()
-    }
+    """The layout of the light curves; a column of labels is not asked for."""
+    plain = {name: replace(layout.where_present(schema), label=None) for name, layout in layouts.items()}
     return choose_layout(schema, plain, where=where)
 
 
@@ -226,7 +217,9 @@ def _labelled(
     kept = table.take(pa.array(there))
     # light curves without an epoch own none, so that the epochs of the others follow one another
     offsets = pa.array(np.append(curves.offsets[there], curves.offsets[-1]), pa.int64())
-    optional = {name: getattr(layout, name) for name in ("group", "period") if getattr(layout, name)}
+    optional = {
+        name: getattr(layout, name) for name in ("group", "period", "filterid") if getattr(layout, name)
+    }
     return pa.table(
         {
             "id": kept.column(layout.objectid),

@@ -34,8 +34,8 @@ def test_every_shape(tmp_path, make_stars, write_hats, shape, row_group_size):
     found = lookup(release, [*asked, "12", "no such star"])
     assert list(found) == list(asked)
     for name, i in asked.items():
-        same(found[name], stars, i)
-        assert found[name].ra[0] == pytest.approx(stars.ra[i], rel=1e-6)
+        same(found[name].curves, stars, i)
+        assert found[name].curves.ra[0] == pytest.approx(stars.ra[i], rel=1e-6)
 
 
 def test_text_is_found_by_the_number_that_stands_for_it(tmp_path, make_stars, write_hats):
@@ -43,8 +43,8 @@ def test_text_is_found_by_the_number_that_stands_for_it(tmp_path, make_stars, wr
     write_hats(tmp_path / "release", stars, shape="labelled")
     number = objectid_of(name_of(stars, 4, "labelled"))
     found = lookup(open_release(str(tmp_path / "release")), [str(number)])
-    same(found[str(number)], stars, 4)
-    assert found[str(number)].objectid.tolist() == [number]
+    same(found[str(number)].curves, stars, 4)
+    assert found[str(number)].curves.objectid.tolist() == [number]
 
 
 def test_two_spellings_of_a_number_are_both_answered(tiny_release, make_stars):
@@ -52,7 +52,7 @@ def test_two_spellings_of_a_number_are_both_answered(tiny_release, make_stars):
     one = str(stars.objectid[2])
     found = lookup(open_release(str(tiny_release)), [one, f"0{one}", one])
     assert list(found) == [one, f"0{one}"]
-    same(found[f"0{one}"], stars, 2)
+    same(found[f"0{one}"].curves, stars, 2)
 
 
 def test_nothing_is_asked(tiny_release):
@@ -70,7 +70,7 @@ def test_only_the_row_group_that_holds_it_is_read(tmp_path, make_stars, write_ha
 
     monkeypatch.setattr(pq.ParquetFile, "read_row_group", listen)
     found = lookup(open_release(str(tmp_path / "release")), [str(stars.objectid[21])])
-    same(found[str(stars.objectid[21])], stars, 21)
+    same(found[str(stars.objectid[21])].curves, stars, 21)
     assert {group for group, _ in read} == {5}
     assert len(read) == 2
 
