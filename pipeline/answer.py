@@ -45,6 +45,7 @@ def answer(
     asking: Asking | None = None,
     *,
     finder: Finder | None = None,
+    colours: np.ndarray | None = None,
     stage: Stages | None = None,
 ) -> Answers:
     """Ask a bundle about the accepted light curves of `clean`.
@@ -53,6 +54,7 @@ def answer(
     ----------
     asking : None: all of it
     finder : searches the periods of what passes (None: none is searched)
+    colours : (n, len(COLOURS)) float64 [mag] of the accepted light curves, of `bands.colours_of`; None: not known
     stage : stopwatch for "statistics", "gate", "period", "images", "fold", "features" and "experts"
 
     Raises
@@ -84,7 +86,8 @@ def answer(
         views = represent(
             own.t, own.mag, own.magerr, own.offsets,
             needs=needs, dt_edges=bundle.dt_edges, dm_edges=bundle.dm_edges,
-            statistics=table[some], chosen=periods, features=bundle.manifest.features, stage=stage,
+            statistics=table[some], chosen=periods, colours=None if colours is None else colours[some],
+            features=bundle.manifest.features, stage=stage,
         )  # fmt: skip
         with stage("experts"):
             p, strange = bundle.judge(views, asking.experts)

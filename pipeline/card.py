@@ -12,6 +12,7 @@ from lightmill.models.manifest import Expert, Manifest, pool_name
 from lightmill.models.proportions import wilson
 from lightmill.models.taxonomy import describe
 from lightmill.pipeline.card_audit import audits
+from lightmill.pipeline.colour import COLOURS
 from lightmill.pipeline.markdown import table
 from lightmill.pipeline.recipe import known_recipes, load_recipe
 
@@ -195,6 +196,9 @@ Novelty of light curves whose labels it does not know: the area under the ROC cu
 
 Periods come from the search ({limits}; frequencies in 1/d) and the choice among its candidates `{manifest.period.choice[:8]}`; no
 catalogue period is an input. Trees take {len(manifest.features)} features, and neither brightness, number of epochs nor baseline."""
+        colours = [name for name in manifest.features if name in COLOURS]
+        if colours:
+            period += f""" Among them {"are" if len(colours) > 1 else "is"} {_list(colours)}, of stars that have light curves in both bands."""
     by = m.get("by_period")
     if by and by["wrong"]["n"]:
         period += f""" Where it is right (or its half or double; {by["right"]["n"]}), so is the class of {by["right"]["accuracy"]:.1%}; where it is wrong ({by["wrong"]["n"]}), of

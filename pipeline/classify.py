@@ -6,6 +6,7 @@ import os
 import resource
 import socket
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -36,6 +37,7 @@ from lightmill.models.folder import BundleError
 from lightmill.pipeline import clean as cleaning
 from lightmill.pipeline.answer import Answers, answer
 from lightmill.pipeline.asking import asking_of
+from lightmill.pipeline.bands import colours_of, looks_at_colours
 from lightmill.pipeline.candidates import COLUMNS
 from lightmill.pipeline.choose import Finder
 from lightmill.pipeline.failures import Fault, fault_of, reading
@@ -116,15 +118,18 @@ def classify_unit(unit: Unit) -> Receipt:
     tables: list[pa.Table] = []
     rejected: list[pa.Table] = []
     rows_in = epochs = 0
-    batches = read_batches(
-        unit.partition, unit.layout, unit.batch_epochs or unit.recipe.operational.batch_epochs
-    )
-    for batch in stage.over("read", reading(batches)):
+    colours = None
+    if looks_at_colours(bundle.manifest, unit.recipe.classes.experts):
+        with stage("colours"):
+            colours = colours_of(_batches(unit), unit.recipe.clean)
+    for batch in stage.over("read", _batches(unit)):
+        own = None if colours is None else colours[rows_in : rows_in + len(batch)]
         rows_in += len(batch)
         epochs += batch.n_epochs
         rows, refused = classify_batch(
-            batch, unit.recipe, bundle, unit.partition, unit.folder.run_id, finder=finder, stage=stage
-        )
+            batch, unit.recipe, bundle, unit.partition, unit.folder.run_id,
+            finder=finder, colours=own, stage=stage,
+        )  # fmt: skip
         tables.append(rows)
         rejected.append(refused)
     with stage("commit"):
@@ -166,6 +171,12 @@ def classify_unit(unit: Unit) -> Receipt:
     return _earlier(unit) or receipt
 
 
+def _batches(unit: Unit) -> Iterator[LightCurves]:
+    """The light curves of a unit, in batches."""
+    most = unit.batch_epochs or unit.recipe.operational.batch_epochs
+    return reading(read_batches(unit.partition, unit.layout, most))
+
+
 def _commit(unit: Unit, accepted: pa.Table, refused: pa.Table, receipt: Receipt) -> Receipt:
     """Write both tables under their final names, unless another try at the unit was quicker; size and digest."""
     earlier = _earlier(unit)
@@ -195,11 +206,14 @@ def classify_batch(
     run_id: str,
     *,
     finder: Finder | None = None,
+    colours: np.ndarray | None = None,
     stage: Stages | None = None,
 ) -> tuple[pa.Table, pa.Table]:
     """Classify a batch of light curves: the rows, and those that were rejected with their reasons.
 
     Every light curve of the batch is in exactly one of the two tables.
+
+    colours : (n, len(COLOURS)) float64 [mag] of the batch's light curves; None: no expert looks at them
     """
     stage = stage or Stages()
     with stage("clean"):
@@ -208,7 +222,8 @@ def classify_batch(
             bad_flags=recipe.clean.bad_flags, min_epochs=recipe.clean.min_epochs,
         )  # fmt: skip
         good = _reject_bad_positions(good, batch)
-    answers = answer(good, bundle, asking_of(recipe), finder=finder, stage=stage)
+    own = None if colours is None else colours[good.accepted]
+    answers = answer(good, bundle, asking_of(recipe), finder=finder, colours=own, stage=stage)
     with stage("rows"):
         rows = _rows(batch, good, answers, bundle, recipe.classes, partition, run_id)
         return rows, _rejected(batch, good, run_id)

@@ -17,6 +17,7 @@ from lightmill.models.metrics import summary
 from lightmill.models.taxonomy import LEAVES, nearest
 from lightmill.pipeline.answer import answer
 from lightmill.pipeline.asking import asking_of, check_recipe, finder_of
+from lightmill.pipeline.bands import colours_of, looks_at_colours
 from lightmill.pipeline.clean import clean
 from lightmill.pipeline.labelled import LabelledError, read_labelled, rename, source_of
 from lightmill.pipeline.recipe import Recipe, load_recipe
@@ -125,7 +126,12 @@ def judge(
         raise LabelledError(f"{labels}: no light curve can be used: {rejected}; see [clean] in the recipe")
     loaded = load(bundle)
     ask_gate = loaded.has_gate and "nonvar" in columns
-    answers = answer(good, loaded, replace(asking_of(used), gate=ask_gate), finder=finder_of(used))
+    colours = None
+    if looks_at_colours(manifest, used.classes.experts):  # a partner may have another label, or none
+        colours = colours_of([data.curves], used.clean)[asked][good.accepted]
+    answers = answer(
+        good, loaded, replace(asking_of(used), gate=ask_gate), finder=finder_of(used), colours=colours
+    )
     given = loaded.leaves if ask_gate else loaded.classes
     p = answers.probabilities[:, [given.index(name) for name in columns]]
     return Judged(

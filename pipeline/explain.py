@@ -7,15 +7,16 @@ those of `models.explain` and `models.maximise`, the page is made by `explain_pa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from lightmill.catalogs.lightcurves import LightCurves
-from lightmill.catalogs.lookup import lookup
-from lightmill.catalogs.release import open_release
+from lightmill.catalogs.lookup import Found, lookup
+from lightmill.catalogs.partitions import Partition
+from lightmill.catalogs.release import Release, open_release, read_batches
 from lightmill.models import cascade, folder
 from lightmill.models import choice as choices
 from lightmill.models import explain as looks
@@ -27,7 +28,9 @@ from lightmill.models.manifest import pool_name
 from lightmill.models.maximise import Maximised, maximised
 from lightmill.pipeline.answer import Answers, answer
 from lightmill.pipeline.asking import Asking, asking_of, check_recipe, finder_of, mix_of
+from lightmill.pipeline.bands import colours_of, looks_at_colours
 from lightmill.pipeline.clean import REASONS, Cleaned, clean
+from lightmill.pipeline.colour import COLOURS
 from lightmill.pipeline.evaluate import recipe_of
 from lightmill.pipeline.features import index_of
 from lightmill.pipeline.recipe import ClassesTable, Recipe, load_recipe
@@ -132,7 +135,7 @@ def explain(
     opened = open_release(release, used.layout.choices())
     at = lookup(opened, identifiers)
     missing = {name: f"not in {release}" for name in identifiers if name not in at}
-    curves = _joined(list(at.values()))
+    curves = _joined([one.curves for one in at.values()])
     good = clean(
         curves.t, curves.mag, curves.magerr, curves.flags, curves.offsets,
         bad_flags=used.clean.bad_flags, min_epochs=used.clean.min_epochs,
@@ -146,7 +149,10 @@ def explain(
     if set(missing) >= set(identifiers):
         raise ValueError("; ".join(f"{name}: {reason}" for name, reason in missing.items()))
     loaded, asking = load(bundle), asking_of(used)
-    found = _explained(loaded, asking, good, curves, names, used)
+    colours = None
+    if looks_at_colours(manifest, asking.experts):
+        colours = _colours(opened, list(at.values()), used)[good.accepted]
+    found = _explained(loaded, asking, good, curves, names, used, colours)
     kept = tuple(one for one in found if one.identifier not in missing)
     return Explanations(loaded, used, release, kept, missing)
 
@@ -189,15 +195,38 @@ def _joined(parts: Sequence[LightCurves]) -> LightCurves:
     return LightCurves(**every, offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
 
 
+def _colours(release: Release, light_curves: Sequence[Found], recipe: Recipe) -> np.ndarray:
+    """Colours as a run finds them, from the whole of each light curve's partition; (n, len(COLOURS)) [mag]."""
+    found = np.full((len(light_curves), len(COLOURS)), np.nan)
+    for partition in dict.fromkeys(one.partition for one in light_curves):
+        ids: list[np.ndarray] = []
+        everything = colours_of(_noting(release, partition, recipe, ids), recipe.clean)
+        known = np.concatenate(ids)
+        for i, one in enumerate(light_curves):
+            if one.partition == partition:
+                found[i] = everything[np.flatnonzero(known == one.curves.objectid[0])[0]]
+    return found
+
+
+def _noting(
+    release: Release, partition: Partition, recipe: Recipe, ids: list[np.ndarray]
+) -> Iterator[LightCurves]:
+    """The batches of a partition, whose identifiers are noted in `ids` as they go by."""
+    for batch in read_batches(partition, release.layout, recipe.operational.batch_epochs):
+        ids.append(batch.objectid.copy())
+        yield batch
+
+
 def _explained(
-    bundle: Bundle, asking: Asking, good: Cleaned, curves: LightCurves, names: Sequence[str], recipe: Recipe
-) -> list[Explained]:
+    bundle: Bundle, asking: Asking, good: Cleaned, curves: LightCurves, names: Sequence[str], recipe: Recipe,
+    colours: np.ndarray | None,
+) -> list[Explained]:  # fmt: skip
     """The accepted light curves; the experts are asked about what the gate would stop, too."""
-    answers = answer(good, bundle, replace(asking, threshold=0.0), finder=finder_of(recipe))
+    answers = answer(good, bundle, replace(asking, threshold=0.0), finder=finder_of(recipe), colours=colours)
     views = represent(
         good.t, good.mag, good.magerr, good.offsets,
         needs=bundle.manifest.needs(asking.experts), dt_edges=bundle.dt_edges, dm_edges=bundle.dm_edges,
-        statistics=answers.statistics, chosen=answers.chosen, features=bundle.manifest.features,
+        statistics=answers.statistics, chosen=answers.chosen, colours=colours, features=bundle.manifest.features,
     )  # fmt: skip
     of_class = answers.probabilities[:, -len(bundle.classes) :]
     order = np.argsort(-of_class, axis=1, kind="stable")

@@ -28,13 +28,20 @@ class Labelled:
     label: np.ndarray  #: (n,) str; "" where the table has null
     group: np.ndarray  #: (n,) int64; rows of one group are one star
     period: np.ndarray  #: (n,) float64 [d]; NaN where unknown
+    colours: np.ndarray | None = None  #: (n, len(COLOURS)) float64 [mag], NaN: not known; None: not asked for
 
     def __len__(self) -> int:
         return len(self.label)
 
     def take(self, index: np.ndarray) -> Labelled:
         """The rows `index`, in that order."""
-        return Labelled(self.curves.take(index), self.label[index], self.group[index], self.period[index])
+        return Labelled(
+            self.curves.take(index),
+            self.label[index],
+            self.group[index],
+            self.period[index],
+            None if self.colours is None else self.colours[index],
+        )
 
 
 def read_labelled(path: str | Path, layouts: Mapping[str, Layout]) -> Labelled:
@@ -44,6 +51,7 @@ def read_labelled(path: str | Path, layouts: Mapping[str, Layout]) -> Labelled:
     ----------
     layouts : the layouts that the file may have (`recipe.layout.choices()`). Any of them will do, if the table has a
         column `label` besides. Without a column `group` each row is a star of its own; without `period` none is known.
+        A column `filterid` of integers tells the bands.
 
     Raises
     ------
@@ -61,7 +69,10 @@ def read_labelled(path: str | Path, layouts: Mapping[str, Layout]) -> Labelled:
         schema = pq.read_schema(path)
     except pa.ArrowInvalid as error:
         raise LabelledError(f"{path}: not a Parquet file: {error}") from error
-    named = {name: _with_labels(layout, schema) for name, layout in layouts.items()}
+    named = {
+        name: replace(layout.where_present(schema), label=layout.label or "label")
+        for name, layout in layouts.items()
+    }
     layout = choose_layout(schema, named, where=str(path))
     table = pq.read_table(path, columns=list(layout.columns))
     n = table.num_rows
@@ -78,20 +89,6 @@ def read_labelled(path: str | Path, layouts: Mapping[str, Layout]) -> Labelled:
 def rename(label: np.ndarray, aliases: Mapping[str, str]) -> np.ndarray:
     """Labels with the aliases put in place: (n,) str → (n,) str; a label is renamed at most once."""
     return np.array([aliases.get(str(name), str(name)) for name in label], dtype=np.str_)
-
-
-def _with_labels(layout: Layout, schema: pa.Schema) -> Layout:
-    """The layout with the columns `label`, `group` and `period`, the latter two only where the table has them."""
-
-    def present(own: str | None, usual: str) -> str | None:
-        return own if own in schema.names else usual if usual in schema.names else None
-
-    return replace(
-        layout,
-        label=layout.label or "label",
-        group=present(layout.group, "group"),
-        period=present(layout.period, "period"),
-    )
 
 
 def _groups(column: pa.ChunkedArray) -> np.ndarray:

@@ -33,6 +33,7 @@ def represent(
     dm_edges: Sequence[float] = (),
     statistics: np.ndarray | None = None,
     chosen: Chosen | None = None,
+    colours: np.ndarray | None = None,
     features: Sequence[str] = (),
     stage: Stages | None = None,
 ) -> dict[str, np.ndarray]:
@@ -45,6 +46,7 @@ def represent(
     needs : names of views, as in the table above
     dt_edges, dm_edges : of the images
     statistics, chosen : of the same light curves; for "folded", "scalars" and "features"
+    colours : (n, len(COLOURS)) float64 [mag] of the same light curves, for "features"; None: not known
     features : columns of FULL, in the order that is wanted
     stage : stopwatch for "images", "fold" and "features"
 
@@ -74,7 +76,7 @@ def represent(
             raise ValueError(f"the view {need!r} needs a period, and none was searched")
         if need == "features":
             with stage("features"):
-                table = full(t, mag, magerr, offsets, statistics, chosen)
+                table = full(t, mag, magerr, offsets, statistics, chosen, colours)
                 views[need] = table[:, _columns(features)].astype(np.float32)
         elif need not in views:
             with stage("fold"):

@@ -41,6 +41,13 @@ FINGERPRINT = ("n", "baseline", "mean", "median", "magerr_median")
 COLUMNS_OF_TREES: tuple[str, ...] = tuple(
     name for name in FULL if name not in FINGERPRINT and name not in COLOURS
 )
+"""Features that trees take; besides, the colours that the bands of the labels allow."""
+
+LEAST_WITH_COLOUR = 0.1
+"""Share of the labelled light curves from which a colour is worth a pass over each partition of a release."""
+
+COLOURS_HIDDEN = 0.25
+"""Share of the stars that experts are trained on without their colours: some stars of a release lack a band."""
 
 MOST_DROPPED = 0.4
 """Largest share of epochs that augmentation leaves out."""
@@ -137,21 +144,29 @@ def direct(
     whole = Curves(cleaned.t, cleaned.mag, cleaned.magerr, cleaned.offsets)
     known = whole.statistics()
     chosen = periods(whole, known, fold) if periods else None
-    tests = Sample(whole, known, chosen, recipe.dmdt.edges(), COLUMNS_OF_TREES)
+    columns = COLUMNS_OF_TREES + _colours_known(data.colours, say)
+    tests = Sample(whole, known, chosen, recipe.dmdt.edges(), columns, data.colours)
     drawn = {0: tests}  # the same for each fold: a star's augmentation knows nothing of the others
+    hidden = (
+        _some_stars(data.group, COLOURS_HIDDEN, number(10)) if len(columns) > len(COLUMNS_OF_TREES) else None
+    )
 
     def training(held: int | None, which: int) -> Sample | Part:
         if which not in drawn:
             curves = whole.augmented(number(1, which), MOST_DROPPED)
-            drawn[which] = Sample(curves, known, chosen, recipe.dmdt.edges(), COLUMNS_OF_TREES)
-        return drawn[which].take(np.flatnonzero(fold != held)) if held is not None else drawn[which]
+            drawn[which] = Sample(curves, known, chosen, recipe.dmdt.edges(), columns, data.colours)
+        if held is None and hidden is None:
+            return drawn[which]
+        return drawn[which].take(
+            np.flatnonzero(fold != held) if held is not None else np.arange(len(y)), hidden
+        )
 
     strangers = None
     if others is not None:
         label, curves = others
         seen = curves.statistics()
         found = periods(curves, seen, np.zeros(len(seen), np.int64)) if periods else None
-        strangers = label, Sample(curves, seen, found, recipe.dmdt.edges(), COLUMNS_OF_TREES)
+        strangers = label, Sample(curves, seen, found, recipe.dmdt.edges(), columns)
     part = periods.part if periods else None
     return Task(
         y,
@@ -166,6 +181,26 @@ def direct(
         true_period=data.period,
         strangers=strangers,
     )
+
+
+def _colours_known(colours: np.ndarray | None, say: Say) -> tuple[str, ...]:
+    """The colours that are known of enough light curves."""
+    if colours is None:
+        return ()
+    n, names = np.isfinite(colours).sum(axis=0), []
+    for name, count in zip(COLOURS, n.tolist(), strict=True):
+        enough = count >= LEAST_WITH_COLOUR * len(colours)
+        if count:
+            said = "trees look at it" if enough else f"too few of them, {LEAST_WITH_COLOUR:.0%} are needed"
+            say(f"{name} is known of {count} of {len(colours)} light curves: {said}")
+        names += [name] if enough else []
+    return tuple(names)
+
+
+def _some_stars(group: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """(n,) bool: the light curves of a share of the stars, at random."""
+    _, star = np.unique(group, return_inverse=True)
+    return np.asarray(np.random.default_rng(seed).random(len(group))[star] < share)
 
 
 def reobserved(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from lightmill.models.bundle import Parts
 from lightmill.models.experts import NetworkExpert
 from lightmill.models.manifest import GatePart, Manifest, NetworkPart
 from lightmill.models.taxonomy import check_classes, nearest
+from lightmill.pipeline.bands import colours_of
 from lightmill.pipeline.card import write_card
 from lightmill.pipeline.clean import Cleaned, clean
+from lightmill.pipeline.colour import RADIUS, near_others
 from lightmill.pipeline.curves import Curves
 from lightmill.pipeline.fit_experts import combine, final_novelty, fit_expert, out_of_fold, parts_of
 from lightmill.pipeline.fit_gate import GateFit
@@ -28,7 +31,7 @@ from lightmill.pipeline.labelled import Labelled, LabelledError, read_labelled, 
 from lightmill.pipeline.measure import measured, strangeness
 from lightmill.pipeline.recipe import Recipe, TrainTable
 from lightmill.pipeline.represent import REPRESENTATION
-from lightmill.pipeline.tasks import COLUMNS_OF_TREES, GOLDEN, check_counts, direct, reobserved
+from lightmill.pipeline.tasks import GOLDEN, check_counts, direct, reobserved
 
 __all__ = ["train"]
 
@@ -81,6 +84,7 @@ def train(
             "left out of the labels: "
             + ", ".join(f"{count} × {reason}" for reason, count in left_out.items())
         )
+    _warn_of_split_stars(data, say)
     gate: GateFit | None = None
     golden_statistics = None
     if recipe.gate.mode == "off":
@@ -106,7 +110,7 @@ def train(
         dt_edges=recipe.dmdt.edges().dt_edges,
         dm_edges=recipe.dmdt.edges().dm_edges,
         representation=REPRESENTATION,
-        features=COLUMNS_OF_TREES if table.trees else (),
+        features=task.tests.columns if table.trees else (),
         period=task.period,
         experts=tuple(used),
         combiners=combine(found.logits, task.y, table.classes, names),
@@ -193,11 +197,22 @@ def _read(
         )
     strange = np.isin(label, table.leave_out)
     others = _strangers(data.take(np.flatnonzero(strange)), label[strange], recipe) if strange.any() else None
+    # of all rows: a star's light curve in another band may have no label
+    data = replace(data, colours=colours_of([data.curves], recipe.clean))
     data, label = data.take(np.flatnonzero(known)), label[known]
     cleaned = _cleaned(data, recipe)
     left_out |= cleaned.rejected()
     y = np.array([table.classes.index(name) for name in label])[cleaned.accepted]
     return data.take(cleaned.accepted), y, cleaned, left_out, others
+
+
+def _warn_of_split_stars(data: Labelled, say: Callable[[str], None]) -> None:
+    split = int(near_others(data.curves.ra, data.curves.dec, data.group).sum())
+    if split:
+        say(
+            f"{split} light curves lie within {RADIUS:g}″ of one that counts as another star: where they are one, "
+            "training and test share it, and the figures flatter; give them one value in a column `group`"
+        )
 
 
 def _cleaned(data: Labelled, recipe: Recipe) -> Cleaned:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,20 @@ def test_group_and_period_may_be_missing(tmp_path: Path):
     data = read_labelled(write(tmp_path, table(group=None, period=None)), LAYOUTS)
     assert len(set(data.group)) == 3
     assert np.isnan(data.period).all()
+
+
+def test_bands_are_read_where_they_are_numbers(tmp_path: Path):
+    plain = read_labelled(write(tmp_path, table()), LAYOUTS)
+    assert plain.curves.filterid.tolist() == [0, 0, 0]
+    some = table().append_column("filterid", pa.array([2, 1, 3], pa.int64()))
+    assert read_labelled(write(tmp_path, some), LAYOUTS).curves.filterid.tolist() == [2, 1, 3]
+    text = table().append_column("filterid", pa.array(["g", "r", "i"]))
+    assert read_labelled(write(tmp_path, text), LAYOUTS).curves.filterid.tolist() == [0, 0, 0]
+
+
+def test_colours_go_with_their_rows(tmp_path: Path):
+    data = replace(read_labelled(write(tmp_path, table()), LAYOUTS), colours=np.arange(6.0).reshape(3, 2))
+    assert data.take(np.array([2, 0])).colours.tolist() == [[4, 5], [0, 1]]
 
 
 def test_groups_may_be_text(tmp_path: Path):

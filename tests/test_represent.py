@@ -93,6 +93,14 @@ def test_a_light_curve_without_a_period(known, kernels):
     assert found["image:count"][-1].sum() > 0
 
 
+def test_colours_are_features_if_given(known):
+    n, wanted = len(known[2].frequency), ("eta", "r_minus_i", "g_minus_r")
+    colours = np.arange(2.0 * n).reshape(n, 2)
+    found = made(known, ("features",), features=wanted, colours=colours)["features"]
+    np.testing.assert_array_equal(found[:, [2, 1]], colours.astype(np.float32))
+    assert np.isnan(made(known, ("features",), features=wanted)["features"][:, 1:]).all()
+
+
 def test_images_need_no_period(known, kernels):
     found = made(known, ("image:paper",), chosen=None, statistics=None)
     np.testing.assert_array_equal(found["image:paper"], kernels["image:paper"])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lightmill.pipeline import samples
+from lightmill.pipeline.choose import KEPT, Chosen
 from lightmill.pipeline.dmdt import Grid
 from lightmill.pipeline.represent import represent
 from lightmill.pipeline.samples import Sample
@@ -58,6 +59,24 @@ def test_a_part_is_its_rows_in_their_order(sample: Sample):
     alone = sample.curves.take(rows)
     again = Sample(alone, alone.statistics(), None, GRID, ())
     np.testing.assert_array_equal(again.views(["image:count"])["image:count"], whole[rows])
+
+
+def test_a_part_may_hide_colours(waves: Callable):
+    curves, _ = waves(6, ("EW", "EA"))
+    known, one = curves.statistics(), np.full((6, KEPT), 0.3)
+    colours = np.arange(12.0).reshape(6, 2)
+    columns = ("r_minus_i", "eta", "g_minus_r")
+    sample = Sample(curves, known, Chosen(one, one, one, one), GRID, columns, colours)
+    whole = sample.views(["features"])["features"]
+    np.testing.assert_array_equal(whole[:, [2, 0]], colours)
+    rows, hidden = np.array([5, 0, 0, 3]), np.array([True, False, False, True, False, False])
+    part = sample.take(rows, hidden).views(["features", "image:count"])
+    want = whole[rows].copy()
+    want[1:, [0, 2]] = np.nan
+    np.testing.assert_array_equal(part["features"], want)
+    np.testing.assert_array_equal(part["image:count"], sample.views(["image:count"])["image:count"][rows])
+    # nobody else's are gone
+    np.testing.assert_array_equal(sample.take(rows).views(["features"])["features"], whole[rows])
 
 
 def test_two_samples_share_nothing(waves: Callable):

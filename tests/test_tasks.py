@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -142,6 +142,31 @@ def test_strangers_have_periods_too(stars, table, waves: Callable):
     assert found.tolist() == label.tolist()
     assert sample.views(["folded"])["folded"].shape == (4, 64, 6)
     assert sample.views(["folded"])["folded"].any(axis=(1, 2)).all()
+
+
+def test_some_stars_are_trained_on_without_colours(stars, table):
+    """All light curves of a star, in each draw and fold the same; tests have them all."""
+    cleaned, y = stars
+    group = np.arange(N) // 2
+    colours = np.stack([np.linspace(0, 1, N), np.full(N, np.nan)], axis=1)
+    data = replace(table[1], colours=colours, group=group)
+    used, said = recipe(), list[str]()
+    assert used.train is not None
+    task = direct(cleaned, y, data, table[0], used, used.train, number, said.append)
+    assert task.tests.columns == (*COLUMNS_OF_TREES, "g_minus_r")
+    assert "g_minus_r is known of 36 of 36 light curves: trees look at it" in said
+    np.testing.assert_array_equal(
+        task.tests.views(["features"])["features"][:, -1], colours[:, 0].astype("f4")
+    )
+    seen = [task.training(None, k).views(["features"])["features"] for k in range(2)]
+    hidden = np.isnan(seen[0][:, -1])
+    assert 0.1 < hidden.mean() < 0.4
+    np.testing.assert_array_equal(hidden[::2], hidden[1::2])
+    np.testing.assert_array_equal(np.isnan(seen[1][:, -1]), hidden)
+    np.testing.assert_array_equal(seen[0][~hidden, -1], colours[~hidden, 0].astype("f4"))
+    for k in range(3):
+        part = task.training(k, 0).views(["features"])["features"]
+        np.testing.assert_array_equal(part, seen[0][task.rows(k)])
 
 
 # Periods

@@ -1,0 +1,328 @@
+"""`pipeline/bands.py`: colours of a whole partition, whatever its batches; what is trained on them runs on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightmill.catalogs.lightcurves import LAYOUTS, LightCurves, from_arrow
+from lightmill.catalogs.release import Release, open_release, read_batches
+from lightmill.catalogs.runfolder import RunFolder
+from lightmill.models import choice as choices
+from lightmill.models.bundle import load
+from lightmill.pipeline import classify
+from lightmill.pipeline.bands import colours_of, looks_at_colours
+from lightmill.pipeline.classify import Model, Unit, classify_unit
+from lightmill.pipeline.colour import COLOURS, colours
+from lightmill.pipeline.evaluate import evaluate, judge
+from lightmill.pipeline.explain import explain
+from lightmill.pipeline.recipe import CleanTable, LayoutTable, NetworkTable, Recipe, TreesTable, load_recipe
+from lightmill.pipeline.train import train
+
+CLASSES = ("EW", "RRab")
+G_MINUS_R = {"EW": 1.1, "RRab": 0.3}  #: and nothing else tells them apart
+N = 60  #: stars, each in g and r
+
+STEP = 0.2 / 3600  #: between the light curves of a star [deg]
+
+
+def field(make_stars: Callable, n: int = N, seed: int = 3) -> Any:
+    """n stars of one partition, in g and r: first all light curves in g, then all in r; of the last five only one."""
+    rng = np.random.default_rng(seed)
+    ra, dec = rng.uniform(10, 14, n), rng.uniform(1, 4, n)
+    stars = make_stars(
+        seed=seed, ra=np.concatenate([ra, ra]), dec=np.concatenate([dec, dec + STEP]), n_epochs=80
+    )
+    mag = []
+    for i in range(2 * n):
+        t = np.array(stars.t[i])
+        level = 15 + (i % n) % 7 * 0.5 - (i >= n) * G_MINUS_R[CLASSES[i % n % 2]]
+        wave = 0.3 * np.sin(2 * np.pi * t / 0.57 + i % n) + rng.normal(0, 0.02, len(t))
+        mag.append((level + wave).astype(np.float32).tolist())
+    stars = replace(
+        stars, mag=mag, magerr=[[0.02] * 80] * (2 * n), filterid=np.repeat([1, 2], n),
+        objectid=100 + np.arange(2 * n),
+    )  # fmt: skip
+    return stars.take(np.flatnonzero(np.arange(2 * n) < 2 * n - 5))
+
+
+@pytest.fixture(scope="module")
+def stars(make_stars: Callable) -> Any:
+    return field(make_stars)
+
+
+@pytest.fixture(scope="module")
+def batch(stars: Any, stars_table: Callable) -> LightCurves:
+    return from_arrow(stars_table(stars, "list", pa.float64()), LAYOUTS["list"])
+
+
+def expected(stars: Any) -> np.ndarray:
+    """g − r of each light curve by plain NumPy: the errors of a light curve are all alike."""
+    mean = np.array([np.mean(m) for m in stars.mag])
+    found = np.full(len(stars), np.nan)
+    both = np.arange(N - 5)
+    found[both] = found[both + N] = mean[both] - mean[both + N]
+    return found
+
+
+# Colours of batches
+
+
+def test_each_light_curve_by_hand(batch: LightCurves, stars: Any):
+    found = colours_of([batch], CleanTable())
+    np.testing.assert_allclose(found[:, 0], expected(stars), atol=1e-6)
+    assert np.isnan(found[:, 0]).sum() == 5
+    assert np.isnan(found[:, 1]).all()
+
+
+@given(st.lists(st.integers(0, 2 * N - 5), max_size=6))
+def test_batches_do_not_matter(batch: LightCurves, cuts: list[int]):
+    ends = [0, *sorted(cuts), len(batch)]
+    parts = [batch.select(a, b) for a, b in pairwise(ends)]
+    np.testing.assert_array_equal(colours_of(iter(parts), CleanTable()), colours_of([batch], CleanTable()))
+
+
+def test_what_is_rejected_or_nowhere_is_nobodys_partner(batch: LightCurves, stars: Any):
+    plain = expected(stars)
+    lost = batch.healpix_29.copy()
+    lost[N] = -1  # the first star in r
+    flags = batch.flags.copy()
+    flags[batch.offsets[1] : batch.offsets[2]] = 32768  # the second in g
+    found = colours_of([replace(batch, healpix_29=lost, flags=flags)], CleanTable())[:, 0]
+    alone = [0, 1, N, N + 1]
+    assert np.isnan(found[alone]).all()
+    np.testing.assert_allclose(np.delete(found, alone), np.delete(plain, alone), atol=1e-6)
+    assert np.isnan(colours_of([batch], CleanTable(min_epochs=81))).all()
+
+
+def test_only_good_epochs_count(batch: LightCurves):
+    mag, flags = batch.mag.copy(), batch.flags.copy()
+    mag[::9], flags[::9] = 3, 32768
+    found = colours_of([replace(batch, mag=mag, flags=flags)], CleanTable())
+    np.testing.assert_allclose(found, colours_of([batch], CleanTable()), atol=0.1)
+    other = colours_of([replace(batch, mag=mag, flags=flags)], CleanTable(bad_flags=1))
+    assert np.nanmax(np.abs(found - other)) > 0.1
+
+
+def test_no_batch_at_all():
+    assert colours_of([], CleanTable()).shape == (0, len(COLOURS))
+
+
+# Trained on, and run
+
+
+def recipe(**tables: object) -> Recipe:
+    plain = load_recipe("crts-7")
+    assert plain.train is not None
+    few = {
+        "classes": CLASSES, "folds": 3, "draws": 2, "aliases": {}, "leave_out": (),
+        "trees": {"trees": TreesTable(rounds=60, leaves=6, columns_per_tree=1.0)}, "networks": {},
+    }  # fmt: skip
+    known = {"train": plain.train.model_copy(update=few), "layout": LayoutTable()}
+    return plain.model_copy(update=known | tables)
+
+
+def write_labels(path: Path, table: pa.Table, **columns: object) -> Path:
+    """The release's light curves with labels and groups; what is labelled "" has none."""
+    number = (table["objectid"].to_numpy() - 100) % N
+    labels = {"label": np.array(CLASSES)[number % 2], "group": number} | columns
+    for name, values in labels.items():
+        if values is not None:
+            table = table.append_column(name, pa.array(values))
+    pq.write_table(table, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def labels(make_stars: Callable, stars_table: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    table = stars_table(field(make_stars), "list", pa.float64())
+    return write_labels(tmp_path_factory.mktemp("labels") / "labels.parquet", table)
+
+
+@pytest.fixture(scope="module")
+def trained(labels: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict, list[str]]:
+    """A bundle that was trained with colours, its metrics, and what was said meanwhile."""
+    out, said = tmp_path_factory.mktemp("trained") / "bundle", list[str]()
+    return out, train(labels, recipe(), out, progress=said.append), said
+
+
+def test_training_learns_what_only_colours_tell(trained):
+    folder, metrics, said = trained
+    manifest = load(folder).manifest
+    assert manifest.features[-1] == "g_minus_r"
+    assert "r_minus_i" not in manifest.features
+    assert looks_at_colours(manifest)
+    assert metrics["n"] == 2 * N - 5
+    # the five that have none are told by nothing
+    assert metrics["accuracy"] >= 110 / 115
+    assert f"g_minus_r is known of 110 of {2 * N - 5} light curves: trees look at it" in said
+    assert not [line for line in said if "another star" in line]
+    assert (
+        "Among them is g_minus_r, of stars that have light curves in both bands."
+        in (folder / "card.md").read_text()
+    )
+
+
+def test_without_bands_nothing_tells_them_apart(stars: Any, stars_table: Callable, tmp_path: Path):
+    table = stars_table(stars, "list", pa.float64())
+    alike = table.set_column(1, "filterid", pa.array(np.ones(len(table), np.int8)))
+    said = list[str]()
+    metrics = train(
+        write_labels(tmp_path / "l.parquet", alike), recipe(), tmp_path / "b", progress=said.append
+    )
+    assert metrics["accuracy"] < 0.75
+    assert not looks_at_colours(load(tmp_path / "b").manifest)
+    assert not [line for line in said if "g_minus_r" in line]
+
+
+def test_too_few_with_a_colour(stars: Any, stars_table: Callable, tmp_path: Path):
+    band = stars.filterid.copy()
+    band[N + 5 :] = 1
+    table = stars_table(stars, "list", pa.float64()).set_column(1, "filterid", pa.array(band.astype(np.int8)))
+    said = list[str]()
+    train(write_labels(tmp_path / "l.parquet", table), recipe(), tmp_path / "b", progress=said.append)
+    assert "g_minus_r is known of 10 of 115 light curves: too few of them, 10% are needed" in said
+    assert not looks_at_colours(load(tmp_path / "b").manifest)
+
+
+def test_a_star_on_both_sides_is_said(stars: Any, stars_table: Callable, tmp_path: Path):
+    said = list[str]()
+    table = stars_table(stars, "list", pa.float64())
+    train(
+        write_labels(tmp_path / "l.parquet", table, group=None),
+        recipe(),
+        tmp_path / "b",
+        progress=said.append,
+    )
+    (line,) = [line for line in said if "another star" in line]
+    assert line.startswith("110 light curves lie within 1.5″ of one that counts as another star")
+
+
+def test_a_partner_needs_no_label(trained, stars: Any, stars_table: Callable, tmp_path: Path):
+    """Evaluation as a run: what is not asked for gives its magnitude all the same."""
+    table = stars_table(stars, "list", pa.float64())
+    label = np.array(CLASSES)[(stars.objectid - 100) % N % 2].astype(object)
+    label[stars.filterid == 2] = None
+    path = write_labels(tmp_path / "l.parquet", table, label=label)
+    with pytest.raises(ValueError, match=r"unknown labels missing \(55\)"):
+        evaluate(trained[0], path)
+    found = evaluate(trained[0], path, only=CLASSES)
+    assert found["rejected"] == {"not_asked_for": 55}
+    assert found["n"] == N
+    assert found["accuracy"] >= 55 / N
+    alone = tmp_path / "alone.parquet"
+    pq.write_table(pq.read_table(path).filter(pa.array(stars.filterid == 1)), alone)
+    assert evaluate(trained[0], alone, only=CLASSES)["accuracy"] < 0.75
+
+
+@pytest.fixture(scope="module")
+def release(make_stars: Callable, write_hats: Callable, tmp_path_factory: pytest.TempPathFactory) -> Release:
+    """Other stars of the same kinds, in one partition of two files."""
+    root = tmp_path_factory.mktemp("release") / "release"
+    write_hats(root, field(make_stars, seed=8), order=2, positions=pa.float64(), parts=2)
+    return open_release(str(root))
+
+
+def run(release: Release, used: Recipe, folder: Path, out: Path, batch_epochs: int = 0) -> pa.Table:
+    """The rows of the release's partition, in the order of identifiers."""
+    bundle = load(folder)
+    choice = Model(used.period.choice, choices.read_manifest(used.period.choice).digest)
+    (partition,) = release.table.partitions()
+    run_folder = RunFolder(out / "runs" / "run-1")
+    unit = Unit(
+        partition, release.layout, used, Model(str(folder), bundle.digest), "f" * 64, run_folder,
+        choice=choice, batch_epochs=batch_epochs,
+    )  # fmt: skip
+    receipt = classify_unit(unit)
+    assert receipt.classified == 2 * N - 5
+    assert ("colours" in receipt.stages) is looks_at_colours(bundle.manifest, used.classes.experts)
+    rows = pq.read_table(run_folder.rows(partition.order, partition.pixel), partitioning=None)
+    return rows.sort_by("objectid")
+
+
+def test_a_run_looks_at_them_whatever_its_batches(release: Release, trained, tmp_path: Path):
+    whole = run(release, recipe(), trained[0], tmp_path / "whole")
+    number = (whole["objectid"].to_numpy() - 100) % N
+    right = np.array(whole["best_class"].to_pylist()) == np.array(CLASSES)[number % 2]
+    both = number < N - 5
+    assert right[both].all()
+    assert both.sum() == 110
+    for epochs in (1, 80 * 7, 80 * N):  # a light curve; some; all of g, then all of r
+        batches = list(read_batches(release.table.partitions()[0], release.layout, epochs))
+        assert len(batches) > 1
+        again = run(release, recipe(), trained[0], tmp_path / f"by-{epochs}", batch_epochs=epochs)
+        assert again.equals(whole)
+
+
+def test_they_are_those_of_the_catalogue(release: Release, trained, tmp_path: Path, monkeypatch):
+    given: list[np.ndarray] = []
+    plain = classify.answer
+
+    def listen(*args: Any, colours: np.ndarray, **more: Any) -> Any:
+        given.append(colours)
+        return plain(*args, colours=colours, **more)
+
+    monkeypatch.setattr(classify, "answer", listen)
+    rows = run(release, recipe(), trained[0], tmp_path / "out", batch_epochs=80 * 9)
+    found = np.concatenate(given)
+    order = np.argsort(
+        np.concatenate(
+            [b.objectid for b in read_batches(release.table.partitions()[0], release.layout, 80 * 9)]
+        )
+    )
+    columns = (rows[name].to_numpy() for name in ("ra", "dec", "filterid", "mag_mean"))
+    np.testing.assert_allclose(found[order], colours(*columns), atol=3e-6)
+    assert np.isfinite(found[:, 0]).sum() == 110
+
+
+def test_no_pass_where_nobody_looks(release: Release, tiny_bundle: Path, tmp_path: Path, monkeypatch):
+    """Neither the shipped bundles nor networks alone pay for it."""
+    monkeypatch.setattr(classify, "colours_of", None)
+    run(
+        release,
+        load_recipe("crts-7").model_copy(update={"layout": LayoutTable()}),
+        tiny_bundle,
+        tmp_path / "out",
+    )
+
+
+def test_who_looks_is_known_by_the_experts_asked(tmp_path: Path, labels: Path):
+    used = recipe()
+    assert used.train is not None
+    network = NetworkTable(architecture="dmdt", epochs=1, batch_size=64, parameters={"dense": 8})
+    both = used.train.model_copy(update={"networks": {"dmdt": network}, "folds": 2})
+    train(labels, used.model_copy(update={"train": both}), tmp_path / "bundle")
+    manifest = load(tmp_path / "bundle").manifest
+    assert looks_at_colours(manifest)
+    assert looks_at_colours(manifest, ["trees"])
+    assert not looks_at_colours(manifest, ["dmdt"])
+
+
+def test_explained_as_in_a_run(release: Release, trained, tmp_path: Path):
+    rows = {row["objectid"]: row for row in run(release, recipe(), trained[0], tmp_path / "out").to_pylist()}
+    some = (103, 104 + N, 100 + N - 1)
+    (partition,) = release.table.partitions()
+    root = partition.files[0].path.split("/dataset/")[0]
+    used = recipe(operational=recipe().operational.model_copy(update={"batch_epochs": 80 * 9}))
+    found = explain(trained[0], root, [str(i) for i in some], recipe=used).found
+    for i, one in zip(some, found, strict=True):
+        p = {leaf: rows[i][f"p_{leaf}"] for leaf in CLASSES}
+        assert one.probabilities == pytest.approx(p, abs=1e-6)
+        features = dict(zip(load(trained[0]).manifest.features, one.looks[0].given["features"], strict=True))
+        want = G_MINUS_R[CLASSES[(i - 100) % 2]] if i != 100 + N - 1 else np.nan
+        np.testing.assert_allclose(features["g_minus_r"], want, atol=0.15)
+
+
+def test_audited_with_them(trained, labels: Path):
+    found = judge(trained[0], labels)
+    assert (found.probabilities.argmax(axis=1) == found.truth).mean() >= 110 / 115
