@@ -213,6 +213,10 @@ def reobserved(
             f"{int(np.isnan(data.period).sum())} of {len(data)} stars have no period: re-observing needs a "
             "column `period` [d]"
         )
+    if data.colours is not None and np.isfinite(data.colours).any():
+        say(
+            "colours are not used with a gate: transients and constants have none, which would tell them from stars"
+        )
     leaf = _leaf_of(hosts, table)
     transients = np.flatnonzero((leaf >= 0) & hosts.at_peak)
     group = np.concatenate([data.group, data.group.max() + 1 + hosts.group[transients]])
