@@ -170,6 +170,11 @@ class LightCurves:
         """Number of epochs in the batch."""
         return int(self.offsets[-1] - self.offsets[0])
 
+    @property
+    def epochs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """`t, mag, magerr, flags, offsets`, as cleaning takes them."""
+        return self.t, self.mag, self.magerr, self.flags, self.offsets
+
     def select(self, start: int, stop: int) -> LightCurves:
         """Light curves `start:stop`, as views; the offsets start at 0 again."""
         a, b = int(self.offsets[start]), int(self.offsets[stop])

@@ -48,10 +48,7 @@ def colours_of(batches: Iterable[LightCurves], rules: CleanTable) -> np.ndarray:
 
 def _known(batch: LightCurves, rules: CleanTable) -> tuple[np.ndarray, ...]:
     """What `colours` takes, (n,) each: ra, dec, filterid, mean magnitude."""
-    good = clean(
-        batch.t, batch.mag, batch.magerr, batch.flags, batch.offsets,
-        bad_flags=rules.bad_flags, min_epochs=rules.min_epochs,
-    )  # fmt: skip
+    good = clean(*batch.epochs, **rules.limits())
     mean = np.full(len(batch), np.nan)
     mean[good.accepted] = statistics(good.t, good.mag, good.magerr, good.offsets)[:, index_of("mean")]
     mean[batch.healpix_29 < 0] = np.nan

@@ -217,10 +217,7 @@ def classify_batch(
     """
     stage = stage or Stages()
     with stage("clean"):
-        good = cleaning.clean(
-            batch.t, batch.mag, batch.magerr, batch.flags, batch.offsets,
-            bad_flags=recipe.clean.bad_flags, min_epochs=recipe.clean.min_epochs,
-        )  # fmt: skip
+        good = cleaning.clean(*batch.epochs, **recipe.clean.limits())
         good = _reject_bad_positions(good, batch)
     own = None if colours is None else colours[good.accepted]
     answers = answer(good, bundle, asking_of(recipe), finder=finder, colours=own, stage=stage)

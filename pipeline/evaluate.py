@@ -117,10 +117,7 @@ def judge(
         )
     rejected = {} if asked.all() else {NOT_ASKED if only else NOT_KNOWN: int((~asked).sum())}
     curves, names = data.curves.take(np.flatnonzero(asked)), names[asked]
-    good = clean(
-        curves.t, curves.mag, curves.magerr, curves.flags, curves.offsets,
-        bad_flags=used.clean.bad_flags, min_epochs=used.clean.min_epochs,
-    )  # fmt: skip
+    good = clean(*curves.epochs, **used.clean.limits())
     rejected |= good.rejected()
     if len(good.accepted) == 0:
         raise LabelledError(f"{labels}: no light curve can be used: {rejected}; see [clean] in the recipe")

@@ -136,10 +136,7 @@ def explain(
     at = lookup(opened, identifiers)
     missing = {name: f"not in {release}" for name in identifiers if name not in at}
     curves = _joined([one.curves for one in at.values()])
-    good = clean(
-        curves.t, curves.mag, curves.magerr, curves.flags, curves.offsets,
-        bad_flags=used.clean.bad_flags, min_epochs=used.clean.min_epochs,
-    )  # fmt: skip
+    good = clean(*curves.epochs, **used.clean.limits())
     accepted, names = good.accepted.tolist(), list(at)
     for i, name in enumerate(names):
         if i not in accepted:

@@ -176,11 +176,7 @@ def _read(labels: str | Path, recipe: Recipe) -> tuple[Cleaned, np.ndarray, np.n
         raise LabelledError(
             f"{labels}: no star has a period [d] > 0: a column `period` is what the choice learns from"
         )
-    curves = data.curves
-    good = clean(
-        curves.t, curves.mag, curves.magerr, curves.flags, curves.offsets,
-        bad_flags=recipe.clean.bad_flags, min_epochs=recipe.clean.min_epochs,
-    )  # fmt: skip
+    good = clean(*data.curves.epochs, **recipe.clean.limits())
     some = good.accepted
     return good, data.label[some], data.group[some], data.period[some]
 

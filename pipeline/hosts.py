@@ -183,10 +183,7 @@ def _clean(
     """The good epochs, and the limits of the same ones."""
 
     def cleaned(values: np.ndarray) -> Cleaned:
-        return clean(
-            t, values, magerr, flags, offsets,
-            bad_flags=recipe.clean.bad_flags, min_epochs=recipe.clean.min_epochs,
-        )  # fmt: skip
+        return clean(t, values, magerr, flags, offsets, **recipe.clean.limits())
 
     # what was measured was above the limit; and NaN where the magnitude is, so that the same epochs are good
     return cleaned(mag), cleaned(np.where(limit > mag, limit, mag)).mag

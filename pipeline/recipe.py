@@ -74,6 +74,10 @@ class CleanTable(_Table):
     bad_flags: int = Field(default=32768, ge=0)
     min_epochs: int = Field(default=20, ge=3)
 
+    def limits(self) -> dict[str, int]:
+        """The arguments of `clean.clean`."""
+        return self.model_dump(include={"bad_flags", "min_epochs"})
+
 
 class DmdtTable(_Table):
     """`[dmdt]`: a known grid by name, or edges of your own."""

@@ -197,10 +197,7 @@ def stream(
 
 def _examples(curves: LightCurves, rows: Sequence[Row], recipe: Recipe) -> Iterator[Example]:
     """Light curves cleaned and imaged as the run did it; those that were changed and are too short now are left out."""
-    good = clean(
-        curves.t, curves.mag, curves.magerr, curves.flags, curves.offsets,
-        bad_flags=recipe.clean.bad_flags, min_epochs=recipe.clean.min_epochs,
-    )  # fmt: skip
+    good = clean(*curves.epochs, **recipe.clean.limits())
     grid = recipe.dmdt.edges()
     images = dmdt_images(
         good.t, good.mag, good.offsets, grid.dt_edges, grid.dm_edges, normalisation=NORMALISATION

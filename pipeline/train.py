@@ -216,11 +216,7 @@ def _warn_of_split_stars(data: Labelled, say: Callable[[str], None]) -> None:
 
 
 def _cleaned(data: Labelled, recipe: Recipe) -> Cleaned:
-    curves = data.curves
-    return clean(
-        curves.t, curves.mag, curves.magerr, curves.flags, curves.offsets,
-        bad_flags=recipe.clean.bad_flags, min_epochs=recipe.clean.min_epochs,
-    )  # fmt: skip
+    return clean(*data.curves.epochs, **recipe.clean.limits())
 
 
 def _strangers(data: Labelled, label: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, Curves]:
