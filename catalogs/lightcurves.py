@@ -68,18 +68,17 @@ class Layout:
         return self.row_columns + self.epoch_columns
 
     def where_present(self, schema: pa.Schema) -> Layout:
-        """With `group` and `period` if a table has them, by the name given or the usual one; with `filterid` if it has
-        it as integers, where the layout names none."""
+        """With `group` and `period` if a table has them, by the name given or the usual one, and its `filterid` if none
+        is named."""
 
         def present(own: str | None, usual: str) -> str | None:
             return next((name for name in (own, usual) if name in schema.names), None)
 
-        band = "filterid" in schema.names and pa.types.is_integer(schema.field("filterid").type)
         return replace(
             self,
             group=present(self.group, "group"),
             period=present(self.period, "period"),
-            filterid=self.filterid or ("filterid" if band else None),
+            filterid=self.filterid or present(None, "filterid"),
         )
 
     def missing_from(self, schema: pa.Schema) -> list[str]:
@@ -115,14 +114,15 @@ LAYOUTS: dict[str, Layout] = {
 def choose_layout(
     schema: pa.Schema, layouts: Mapping[str, Layout] | None = None, *, where: str = ""
 ) -> Layout:
-    """The first of `layouts` (default: all known) whose columns `schema` has.
+    """The first of `layouts` (default: all known) whose columns `schema` has, with `where_present` applied.
 
     Raises
     ------
     LayoutError
         naming, for the nearest layout, the columns that are missing, and the recipe line to change.
     """
-    candidates = LAYOUTS if layouts is None else layouts
+    given = LAYOUTS if layouts is None else layouts
+    candidates = {name: layout.where_present(schema) for name, layout in given.items()}
     missing = {name: layout.missing_from(schema) for name, layout in candidates.items()}
     for name, names in missing.items():
         if not names:
@@ -240,7 +240,7 @@ def from_arrow(table: pa.Table | pa.RecordBatch, layout: Layout) -> LightCurves:
         objectid=_identifiers(table.column(layout.objectid)),
         ra=ra,
         dec=dec,
-        filterid=_row(table, layout.filterid, np.int16) if layout.filterid else np.zeros(n, np.int16),
+        filterid=_bands(table, layout.filterid) if layout.filterid else np.zeros(n, np.int16),
         healpix_29=_row(table, SPATIAL_INDEX_COLUMN, np.int64)
         if SPATIAL_INDEX_COLUMN in table.schema.names
         else spatial_index(ra, dec),
@@ -322,6 +322,22 @@ def _row(table: pa.Table | pa.RecordBatch, name: str, dtype: type) -> np.ndarray
     if column.null_count:
         column = column.fill_null(np.nan if pa.types.is_floating(column.type) else 0)
     return np.asarray(column.to_numpy(zero_copy_only=False)).astype(dtype)
+
+
+def _bands(table: pa.Table | pa.RecordBatch, name: str) -> np.ndarray:
+    """Passbands, (n,) int16; 0 for null and for what is no whole number or out of range."""
+    column = _one_chunk(table.column(name))
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        some = next((f", for example {value!r}" for value in column.to_pylist() if value is not None), "")
+        raise LayoutError(
+            f"column {name!r} is {column.type}{some}: passbands are numbers (of ZTF 1 g, 2 r, 3 i); write them so, or "
+            "name another column in the recipe: [layout] filterid = …"
+        )
+    values = column.cast(pa.float64(), safe=False).fill_null(0).to_numpy(zero_copy_only=False)
+    known = (np.abs(values) <= np.iinfo(np.int16).max) & (values == np.round(values))
+    return np.where(known, values, 0).astype(np.int16)
 
 
 def _identifiers(column: pa.ChunkedArray | pa.Array) -> np.ndarray:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,7 +63,7 @@ def _in_partition(partition: Partition, release: Release, wanted: list[str]) -> 
 def _in_file(partition: Partition, file: File, release: Release, wanted: list[str]) -> dict[str, Found]:
     layout = release.layout
     found: dict[str, Found] = {}
-    with partition.open(file) as parquet:
+    with _opened(partition, file) as parquet:
         choose_layout(parquet.schema_arrow, {layout.name: layout}, where=file.path)
         match = _matcher(parquet.schema_arrow.field(layout.objectid).type, wanted)
         # an epoch column by its first name: all of a nested one
@@ -77,6 +78,16 @@ def _in_file(partition: Partition, file: File, release: Release, wanted: list[st
             for identifier, row in hits.items():
                 found.setdefault(identifier, Found(partition, from_arrow(table.slice(row, 1), layout)))
     return found
+
+
+@contextmanager
+def _opened(partition: Partition, file: File) -> Iterator[pq.ParquetFile]:
+    """A file of a partition; errors of its content name it."""
+    try:
+        with partition.open(file) as parquet:
+            yield parquet
+    except pa.ArrowInvalid as error:
+        raise pa.ArrowInvalid(f"{file.path}: {error}") from error
 
 
 def _may_hold(parquet: pq.ParquetFile, group: int, name: str, wanted: list[str]) -> bool:

@@ -12,11 +12,14 @@ from lightmill.models.manifest import Expert, Manifest, pool_name
 from lightmill.models.proportions import wilson
 from lightmill.models.taxonomy import describe
 from lightmill.pipeline.card_audit import audits
-from lightmill.pipeline.colour import COLOURS
+from lightmill.pipeline.colour import COLOURS, RADIUS
 from lightmill.pipeline.markdown import table
 from lightmill.pipeline.recipe import known_recipes, load_recipe
 
 __all__ = ["write_card"]
+
+CRTS = "crts_css_labelled.parquet"
+"""Labels that the bundles which ship were trained on, whose own limits are known."""
 
 SELDOM = 0.2
 """Recall below which a class is named as seldom found."""
@@ -110,6 +113,9 @@ def _figures(manifest: Manifest) -> str:
     if "passed" in m:
         p = m["passed"]
         passed = f"\n- of those that pass the gate ({p['n']}): accuracy {p['accuracy']:.3f}, macro-F1 {p['macro_f1']:.3f}"
+    split, near = "", manifest.training.get("near_other_stars", 0)
+    if near:
+        split = f"\n- {near} light curves lie within {RADIUS:g}″ of one that counts as another star: where they are one, these figures flatter"
     low_high = {name: f"{low:.3f}–{high:.3f}" for name, (low, high) in m["intervals"].items()}
     return f"""## How right it is
 
@@ -117,7 +123,7 @@ Stratified {facts["folds"]}-fold cross-validation, all light curves of a star in
 are drawn anew:
 
 - **macro-F1 {m["macro_f1"]:.3f}** ({low_high["macro_f1"]}; single folds {folds.mean():.3f} ± {folds.std(ddof=1):.3f}), accuracy {m["accuracy"]:.3f} ({low_high["accuracy"]})
-- calibration error (15 bins) {m["ece"]:.3f} ({low_high["ece"]}){passed}
+- calibration error (15 bins) {m["ece"]:.3f} ({low_high["ece"]}){passed}{split}
 
 Each fold is answered by experts, a choice of periods and a combiner that have seen none of its stars.
 
@@ -196,21 +202,37 @@ Novelty of light curves whose labels it does not know: the area under the ROC cu
 
 Periods come from the search ({limits}; frequencies in 1/d) and the choice among its candidates `{manifest.period.choice[:8]}`; no
 catalogue period is an input. Trees take {len(manifest.features)} features, and neither brightness, number of epochs nor baseline."""
-        colours = [name for name in manifest.features if name in COLOURS]
-        if colours:
-            period += f""" Among them {"are" if len(colours) > 1 else "is"} {_list(colours)}, of stars that have light curves in both bands."""
     by = m.get("by_period")
     if by and by["wrong"]["n"]:
         period += f""" Where it is right (or its half or double; {by["right"]["n"]}), so is the class of {by["right"]["accuracy"]:.1%}; where it is wrong ({by["wrong"]["n"]}), of
 {by["wrong"]["accuracy"]:.1%}."""
+    period += _colours(manifest)
+    networks = ""
+    if any(expert.kind == "network" for expert in manifest.experts):
+        networks = f"""
+
+Networks are trained with AdamW and a one-cycle learning rate on {facts["draws"]} {"re-observations" if manifest.gate else "copies (fewer epochs, more noise)"} of each example, classes weighted
+by 1/√(their number)."""
     return f"""## The experts
 
 {table(("alone", "what it is", "macro-F1", "accuracy", "ECE"), alone)}{beaten}{added}
 
-Combined by adding their logarithms of probabilities, weighted ({weights}); then temperatures of the taxonomy's nodes ({heat}).{period}
+Combined by adding their logarithms of probabilities, weighted ({weights}); then temperatures of the taxonomy's nodes ({heat}).{period}{networks}{strangers}"""
 
-Networks are trained with AdamW and a one-cycle learning rate on {facts["draws"]} {"re-observations" if manifest.gate else "copies (fewer epochs, more noise)"} of each example, classes weighted
-by 1/√(their number).{strangers}"""
+
+def _colours(manifest: Manifest) -> str:
+    """What trees know of colours, and how much hangs on it."""
+    names, by = [name for name in manifest.features if name in COLOURS], manifest.metrics.get("by_colour")
+    if not names or not by:
+        return ""
+    text = f"""
+
+Among the features {"are" if len(names) > 1 else "is"} {_list(names)}: differences of the mean magnitudes of light curves within {RADIUS:g}″, which a run finds within a
+partition. Where one is known ({by["known"]["n"]}), the class of {by["known"]["accuracy"]:.1%} is right"""
+    if by["unknown"]["n"]:
+        text += f"""; where none is ({by["unknown"]["n"]}), of {by["unknown"]["accuracy"]:.1%}"""
+    return f"""{text}. Stars were trained on without theirs so that the same share of each
+class was left with one: that it is known tells nothing of the class."""
 
 
 def _what(expert: Expert) -> str:
@@ -320,18 +342,36 @@ and median error are not. (Mean less median is a skewness: together they tell a 
 
 
 def _limits(manifest: Manifest) -> str:
+    source = manifest.training["labels"]["file"]
+    ours = source == CRTS
     if not manifest.gate:
-        return """## Where it ends
-
-One unfiltered survey (Catalina; labels of Drake+2014, ApJS 213, 9) with a median of 300 epochs a star. Labels were made with the period: a few per cent are wrong, and about 10 %
-of RRd. It knows its classes and no other: there is no "not variable", and what is neither is to be seen by `novelty` at best.
-Probabilities are calibrated for light curves like these. Which features trees get, and how long networks are trained, was picked
+        survey = (
+            """One unfiltered survey (Catalina; labels of Drake+2014, ApJS 213, 9) with a median of 300 epochs a star. Labels were made with the period: a few per cent are wrong, and about 10 %
+of RRd. """
+            if ours
+            else f"It knows light curves as `{source}` has them: cadence, depth and passbands, and how its labels were made. "
+        )
+        picked = (
+            """ Which features trees get, and how long networks are trained, was picked
 on folds of the same stars among a few settings: that flatters the figures a little."""
-    return """## Where it ends
+            if ours
+            else ""
+        )
+        return f"""## Where it ends
 
-- The periodic classes are CRTS stars of known period, re-observed: a smooth model of each (harmonics, and a slow term where there is one) on
+{survey}It knows its classes and no other: there is no "not variable", and what is neither is to be seen by `novelty` at best.
+Probabilities are calibrated for light curves like these.{picked}"""
+    stars = (
+        """CRTS stars of known period, re-observed: a smooth model of each (harmonics, and a slow term where there is one) on
   real epochs, errors and residuals. Their amplitudes are those of an unfiltered band. No real ZTF label of a periodic star was used,
-  and figures here are for re-observed stars.
+  and figures here are for re-observed stars."""
+        if ours
+        else f"""stars of `{source}` with known periods, re-observed: a smooth model of each (harmonics, and a slow term where there is one)
+  on real epochs, errors and residuals, with amplitudes as in its passbands. Figures here are for re-observed stars."""
+    )
+    return f"""## Where it ends
+
+- The periodic classes are {stars}
 - Stars that count as constant are all objects of one real file (one field, g) with enough epochs. A few of them vary.
 - On cadences of transients the constant star is made: residuals of real constant stars, drawn anew, so without memory from
   epoch to epoch.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import socket
@@ -61,7 +62,7 @@ __all__ = [
     "software",
 ]
 
-ALGORITHM_VERSION = 4  #: raised by hand whenever the same input and bundle give other rows
+ALGORITHM_VERSION = 5  #: raised by hand whenever the same input and bundle give other rows
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,8 @@ def classify_unit(unit: Unit) -> Receipt:
     for batch in stage.over("read", _batches(unit)):
         own = None if colours is None else colours[rows_in : rows_in + len(batch)]
         rows_in += len(batch)
+        if colours is not None and rows_in > len(colours):
+            raise _changed(unit, len(colours), rows_in)
         epochs += batch.n_epochs
         rows, refused = classify_batch(
             batch, unit.recipe, bundle, unit.partition, unit.folder.run_id,
@@ -132,6 +135,8 @@ def classify_unit(unit: Unit) -> Receipt:
         )  # fmt: skip
         tables.append(rows)
         rejected.append(refused)
+    if colours is not None and rows_in < len(colours):
+        raise _changed(unit, len(colours), rows_in)
     with stage("commit"):
         accepted = _sorted(tables, row_schema(bundle.leaves))
         refused = _sorted(rejected, rejected_schema())
@@ -175,6 +180,14 @@ def _batches(unit: Unit) -> Iterator[LightCurves]:
     """The light curves of a unit, in batches."""
     most = unit.batch_epochs or unit.recipe.operational.batch_epochs
     return reading(read_batches(unit.partition, unit.layout, most))
+
+
+def _changed(unit: Unit, first: int, second: int) -> OSError:
+    return OSError(
+        errno.ESTALE,
+        f"{unit} had {first} light curves when it was read for colours, and {second} when it was read again: "
+        "the release is being changed",
+    )
 
 
 def _commit(unit: Unit, accepted: pa.Table, refused: pa.Table, receipt: Receipt) -> Receipt:

@@ -235,6 +235,8 @@ def evaluate(
         messages.print(
             f"{bundle} was trained on this very file: the figures flatter; its card has those of held-out folds"
         )
+    if figures["with_colour"] is not None:
+        messages.print(f"trees know a colour of {figures['with_colour']} of {figures['n']} light curves")
     if form is TextOrJson.json:
         print_json(figures)
         return

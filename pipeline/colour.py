@@ -18,6 +18,10 @@ COLOURS: tuple[str, ...] = (
     "r_minus_i",  #: [mag]
 )
 RADIUS = 1.5  #: within which light curves are of one star [arcsec]
+NEIGHBOURS = 16  #: places that are looked at around each
+MOST_IN_ONE_PLACE = (
+    50  #: rows; more are not one star, but rows whose place is not known, at (0, 0) for example
+)
 ARCSEC = np.pi / 180 / 3600  #: [rad]
 
 
@@ -37,7 +41,8 @@ def colours(
 
     Parameters
     ----------
-    ra, dec : (n,) float [deg]; a row whose position is not finite is nobody's partner, nor has it any
+    ra, dec : (n,) float [deg]; a row whose position is not finite is nobody's partner, nor has it any, nor has one that
+        shares its place to the last bit with more than MOST_IN_ONE_PLACE rows
     filterid : (n,) integer
     mag_mean : (n,) float [mag]; NaN: unknown, and no partner
     bands : filterids from blue to red
@@ -68,7 +73,7 @@ def colours(
             )
     if not 0 < radius < 3600:
         raise ValueError(f"radius must be more than 0 and less than 3600 arcsec, got {radius}")
-    known = np.isfinite(ra) & np.isfinite(dec)
+    known = _known(ra, dec)
     in_band = [_magnitudes(ra, dec, known, filterid == band, mag_mean, radius) for band in bands]
     return np.stack([blue - red for blue, red in pairwise(in_band)], axis=1)
 
@@ -78,7 +83,7 @@ def near_others(ra: np.ndarray, dec: np.ndarray, group: np.ndarray, *, radius: f
 
     Parameters
     ----------
-    ra, dec : (n,) float [deg]; what is not finite is near to nothing
+    ra, dec : (n,) float [deg]; places as in `colours`
     group : (n,) integer
 
     Examples
@@ -88,7 +93,7 @@ def near_others(ra: np.ndarray, dec: np.ndarray, group: np.ndarray, *, radius: f
     """
     ra, dec, group = np.asarray(ra, np.float64), np.asarray(dec, np.float64), np.asarray(group)
     near = np.zeros(len(ra), bool)
-    known = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
+    known = np.flatnonzero(_known(ra, dec))
     if len(known) == 0:
         return near
     ra, dec, group = ra[known], dec[known], group[known]
@@ -97,7 +102,12 @@ def near_others(ra: np.ndarray, dec: np.ndarray, group: np.ndarray, *, radius: f
     np.minimum.at(low, place, group)
     np.maximum.at(high, place, group)
     mixed = low != high
-    a, b = cKDTree(_unit_vectors(ra[first], dec[first])).query_pairs(_chord(radius), output_type="ndarray").T
+    # the nearest few: all pairs of a clump would be its square
+    few = min(NEIGHBOURS, len(first))
+    where = _unit_vectors(ra[first], dec[first])
+    distance, others = cKDTree(where).query(where, few, distance_upper_bound=_chord(radius))
+    a, b = np.repeat(np.arange(len(first)), few), others.ravel()
+    a, b = a[np.isfinite(distance.ravel())], b[np.isfinite(distance.ravel())]
     differ = mixed[a] | mixed[b] | (low[a] != low[b])
     mixed[a[differ]] = mixed[b[differ]] = True
     near[known] = mixed[place]
@@ -127,6 +137,12 @@ def _magnitudes(
     of_place[near] = mag_mean[partners[nearest[near]]]
     found[asking] = of_place[place]
     return found
+
+
+def _known(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+    """(n,) bool: rows whose place is known."""
+    _, place = _distinct(ra, dec)
+    return np.isfinite(ra) & np.isfinite(dec) & (np.bincount(place, minlength=1)[place] <= MOST_IN_ONE_PLACE)
 
 
 def _distinct(ra: np.ndarray, dec: np.ndarray, *then: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

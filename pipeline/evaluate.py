@@ -42,6 +42,7 @@ class Judged:
     statistics: np.ndarray  #: (n, len(features.STATISTICS)) float64, of their good epochs
     rejected: dict[str, int]  #: rows of the file that were left out, by reason
     trained_on_these: bool  #: whether the bundle was trained on this very file
+    with_colour: int | None  #: of how many light curves trees know a colour; None: they look at none
 
 
 def evaluate(
@@ -58,13 +59,14 @@ def evaluate(
     -------
     dict of `n, accuracy, macro_f1, ece, per_class: {class: {precision, recall, f1, support}}, confusion:
     {labels, matrix}` (see `models.metrics.summary`), `rejected: {reason: n}` (n and the rejected add up to the
-    rows of the file) and `trained_on_these`, whether the bundle was trained on this very file: then the
-    figures flatter
+    rows of the file), `trained_on_these`, whether the bundle was trained on this very file: then the
+    figures flatter, and `with_colour`, of how many light curves trees know a colour (None: they look at none)
     """
     found = judge(bundle, labels, aliases=aliases, only=only, recipe=recipe)
     return summary(found.probabilities, found.truth, found.classes) | {
         "rejected": found.rejected,
         "trained_on_these": found.trained_on_these,
+        "with_colour": found.with_colour,
     }
 
 
@@ -140,6 +142,7 @@ def judge(
         rejected=rejected,
         trained_on_these=manifest.training.get("labels", {}).get("sha256")
         == source_of(Path(labels))["sha256"],
+        with_colour=None if colours is None else int(np.isfinite(colours).any(axis=1).sum()),
     )
 
 

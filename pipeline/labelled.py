@@ -51,7 +51,7 @@ def read_labelled(path: str | Path, layouts: Mapping[str, Layout]) -> Labelled:
     ----------
     layouts : the layouts that the file may have (`recipe.layout.choices()`). Any of them will do, if the table has a
         column `label` besides. Without a column `group` each row is a star of its own; without `period` none is known.
-        A column `filterid` of integers tells the bands.
+        A column `filterid` tells the bands.
 
     Raises
     ------
@@ -69,10 +69,7 @@ def read_labelled(path: str | Path, layouts: Mapping[str, Layout]) -> Labelled:
         schema = pq.read_schema(path)
     except pa.ArrowInvalid as error:
         raise LabelledError(f"{path}: not a Parquet file: {error}") from error
-    named = {
-        name: replace(layout.where_present(schema), label=layout.label or "label")
-        for name, layout in layouts.items()
-    }
+    named = {name: replace(layout, label=layout.label or "label") for name, layout in layouts.items()}
     layout = choose_layout(schema, named, where=str(path))
     table = pq.read_table(path, columns=list(layout.columns))
     n = table.num_rows

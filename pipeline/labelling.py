@@ -142,7 +142,7 @@ def _open(path: Path) -> pq.ParquetFile:
 
 def _layout(schema: pa.Schema, layouts: Mapping[str, Layout], where: str) -> Layout:
     """The layout of the light curves; a column of labels is not asked for."""
-    plain = {name: replace(layout.where_present(schema), label=None) for name, layout in layouts.items()}
+    plain = {name: replace(layout, label=None) for name, layout in layouts.items()}
     return choose_layout(schema, plain, where=where)
 
 

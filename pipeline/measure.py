@@ -19,6 +19,7 @@ from lightmill.models.metrics import expected_calibration_error, summary
 from lightmill.models.novelty import Novelty
 from lightmill.models.proportions import wilson
 from lightmill.models.taxonomy import path_to
+from lightmill.pipeline.colour import COLOURS
 from lightmill.pipeline.conditions import EDGES
 from lightmill.pipeline.features import index_of
 from lightmill.pipeline.fit_choice import RIGHT
@@ -47,9 +48,10 @@ def measured(
     Returns
     -------
     what `models.metrics.summary` gives of all experts together, and `intervals` (95 %), `macro_f1_folds`,
-    `reliability`, `experts` (each alone), `by_period` (accuracy where the period is right, and where not), `adds`
-    (what each adds to the others, by kind of light curve), `audit` (by the conditions of observation, see
-    `models.audit`; cells without light curves are left out) and, with a gate, `passed`, `gate` and `transients`
+    `reliability`, `experts` (each alone), `by_period` (accuracy where the period is right, and where not), `by_colour`
+    (where trees know a colour, and where not; empty: they look at none), `adds` (what each adds to the others, by kind
+    of light curve), `audit` (by the conditions of observation, see `models.audit`; cells without light curves are left
+    out) and, with a gate, `passed`, `gate` and `transients`
     """
     y, fold, classes = task.y, task.fold, table.classes
     p = pooled(found.logits, y, fold, classes, names)
@@ -68,6 +70,7 @@ def measured(
             "f1": {one: row["f1"] for one, row in alone["per_class"].items()},
         }
     metrics["by_period"] = _by_period(p, task)
+    metrics["by_colour"] = _by_colour(p, task)
     metrics["adds"] = _adds(p, found.logits, task, classes, names, draws)
     metrics["audit"] = _audited(p, task, classes)
     if gate is not None:
@@ -163,6 +166,18 @@ def _by_period(p: np.ndarray, task: Task) -> dict[str, dict[str, float | int]]:
     return {
         name: {"n": int(own.sum()), "accuracy": float(hit[own].mean()) if own.any() else 0.0}
         for name, own in (("right", known & right), ("wrong", known & ~right))
+    }
+
+
+def _by_colour(p: np.ndarray, task: Task) -> dict[str, dict[str, float | int]]:
+    """How often the class is right where trees know a colour, and where they know none."""
+    looked = [k for k, name in enumerate(COLOURS) if name in task.tests.columns]
+    if not looked or task.tests.colours is None:
+        return {}
+    hit, known = p.argmax(axis=1) == task.y, np.isfinite(task.tests.colours[:, looked]).any(axis=1)
+    return {
+        name: {"n": int(own.sum()), "accuracy": float(hit[own].mean()) if own.any() else 0.0}
+        for name, own in (("known", known), ("unknown", ~known))
     }
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from lightmill.catalogs.lightcurves import choose_layout
+from lightmill.catalogs.lightcurves import Layout, choose_layout
 from lightmill.catalogs.partitions import HatsTable, Partition, Region, open_hats
 from lightmill.catalogs.proven import proven_fields
 from lightmill.catalogs.release import Release, open_release
@@ -22,6 +22,7 @@ from lightmill.models import extras
 from lightmill.models.choice import ChoiceManifest
 from lightmill.models.manifest import Manifest
 from lightmill.pipeline.asking import check_recipe
+from lightmill.pipeline.bands import looks_at_colours
 from lightmill.pipeline.classify import ALGORITHM_VERSION, software
 from lightmill.pipeline.cost import estimate, refuse_what_does_not_fit
 from lightmill.pipeline.plan import DEFAULT_TRIGGERS, Done, Identity, Plan, RunError, State, plan
@@ -69,6 +70,7 @@ def make_plan(
     made = plan(identity, wanted, everything, state, policy=policy, triggers=triggers)
     if made.tasks:  # where all is up to date no file is opened, not even for its columns
         layout = choose_layout(table.schema(), recipe.layout.choices(), where=url)
+        _refuse_without_bands(layout, recipe, url)
         tasks = estimate(made.tasks, Release(table, layout), recipe, catalogue)
         refuse_what_does_not_fit(tasks, recipe, workers, memory)
         made = replace(made, tasks=tasks)
@@ -95,6 +97,16 @@ def identity_of(url: str, recipe: Recipe) -> Identity:
         environment={"python": platform.python_version()}
         | {name: number for name, number in software() if name != "lightmill"},
     )
+
+
+def _refuse_without_bands(layout: Layout, recipe: Recipe, url: str) -> None:
+    bundle = bundles.read_manifest(recipe.model.bundle)
+    if layout.filterid is None and looks_at_colours(bundle, recipe.classes.experts):
+        raise RunError(
+            f"bundle {bundle.name} was trained with colours, and the layout {layout.name!r} of {url} says nothing of "
+            'passbands: name their column in the recipe ([layout] filterid = "…"), or leave the trees out ([classes] '
+            "experts = …)"
+        )
 
 
 def check_world(plan: Plan) -> None:

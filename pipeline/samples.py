@@ -31,12 +31,12 @@ class Sample:
     def __len__(self) -> int:
         return len(self.statistics)
 
-    def take(self, rows: np.ndarray, without_colours: np.ndarray | None = None) -> Part:
-        """Some of the light curves, in that order; views are made of all of them, once.
+    def take(self, rows: np.ndarray | None, hidden: np.ndarray | None = None) -> Part:
+        """Some of the light curves, in that order (None: all); views are made of all of them, once.
 
-        without_colours : (n,) bool, light curves of the sample that have none in the part
+        hidden : (n, len(COLOURS)) bool, colours of the sample that are NaN in the part
         """
-        return Part(self, rows, without_colours)
+        return Part(self, rows, hidden)
 
     def views(self, needs: Sequence[str]) -> dict[str, np.ndarray]:
         """See `represent.represent`; what was made before is kept."""
@@ -58,16 +58,20 @@ class Part:
     """Some light curves of a sample."""
 
     whole: Sample
-    rows: np.ndarray
-    without_colours: np.ndarray | None = None  #: (len(whole),) bool
+    rows: np.ndarray | None  #: None: all
+    hidden: np.ndarray | None = None  #: (len(whole), len(COLOURS)) bool
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.whole) if self.rows is None else len(self.rows)
 
     def views(self, needs: Sequence[str]) -> dict[str, np.ndarray]:
         """Views of these light curves."""
-        views = {need: view[self.rows] for need, view in self.whole.views(needs).items()}
-        if self.without_colours is not None and "features" in views:
-            columns = [k for k, name in enumerate(self.whole.columns) if name in COLOURS]
-            views["features"][np.ix_(self.without_colours[self.rows], columns)] = np.nan
+        rows = slice(None) if self.rows is None else self.rows
+        views = {need: view[rows] for need, view in self.whole.views(needs).items()}
+        told = [(at, COLOURS.index(name)) for at, name in enumerate(self.whole.columns) if name in COLOURS]
+        if self.hidden is not None and told and "features" in views:
+            table = views["features"].copy()
+            for at, k in told:
+                table[self.hidden[rows, k], at] = np.nan
+            views["features"] = table
         return views

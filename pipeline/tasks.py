@@ -14,11 +14,12 @@ from lightmill.models.manifest import PeriodPart
 from lightmill.pipeline.candidates import COLUMNS
 from lightmill.pipeline.choose import Chosen, choose
 from lightmill.pipeline.clean import Cleaned
-from lightmill.pipeline.colour import COLOURS
+from lightmill.pipeline.colour import COLOURS, RADIUS
+from lightmill.pipeline.colour import colours as colours_between
 from lightmill.pipeline.conditions import Conditions
 from lightmill.pipeline.curves import Curves
 from lightmill.pipeline.examples import Drawn, Reobserved
-from lightmill.pipeline.features import index_of
+from lightmill.pipeline.features import index_of, statistics
 from lightmill.pipeline.fit_choice import choices_by_fold
 from lightmill.pipeline.fit_gate import GateFit, fit_gate
 from lightmill.pipeline.folds import grouped_folds
@@ -44,10 +45,11 @@ COLUMNS_OF_TREES: tuple[str, ...] = tuple(
 """Features that trees take; besides, the colours that the bands of the labels allow."""
 
 LEAST_WITH_COLOUR = 0.1
-"""Share of the labelled light curves from which a colour is worth a pass over each partition of a release."""
+"""Share of each class's light curves from which trees look at a colour, which costs a pass over each partition."""
 
 COLOURS_HIDDEN = 0.25
-"""Share of the stars that experts are trained on without their colours: some stars of a release lack a band."""
+"""Share of the stars that trees are trained on without their colours, for some stars of a release lack a band. Of most
+classes it is more: that a colour is known must tell nothing of the class."""
 
 MOST_DROPPED = 0.4
 """Largest share of epochs that augmentation leaves out."""
@@ -144,29 +146,23 @@ def direct(
     whole = Curves(cleaned.t, cleaned.mag, cleaned.magerr, cleaned.offsets)
     known = whole.statistics()
     chosen = periods(whole, known, fold) if periods else None
-    columns = COLUMNS_OF_TREES + _colours_known(data.colours, say)
-    tests = Sample(whole, known, chosen, recipe.dmdt.edges(), columns, data.colours)
+    told = _colours(_known_colours(data), y, data.group, table.classes, number(10), say)
+    tests = Sample(whole, known, chosen, recipe.dmdt.edges(), told.columns, told.known)
     drawn = {0: tests}  # the same for each fold: a star's augmentation knows nothing of the others
-    hidden = (
-        _some_stars(data.group, COLOURS_HIDDEN, number(10)) if len(columns) > len(COLUMNS_OF_TREES) else None
-    )
 
-    def training(held: int | None, which: int) -> Sample | Part:
+    def training(held: int | None, which: int) -> Part:
         if which not in drawn:
             curves = whole.augmented(number(1, which), MOST_DROPPED)
-            drawn[which] = Sample(curves, known, chosen, recipe.dmdt.edges(), columns, data.colours)
-        if held is None and hidden is None:
-            return drawn[which]
-        return drawn[which].take(
-            np.flatnonzero(fold != held) if held is not None else np.arange(len(y)), hidden
-        )
+            drawn[which] = Sample(curves, known, chosen, recipe.dmdt.edges(), told.columns, told.known)
+        rows = np.flatnonzero(fold != held) if held is not None else None
+        return drawn[which].take(rows, told.hidden)
 
     strangers = None
     if others is not None:
         label, curves = others
         seen = curves.statistics()
         found = periods(curves, seen, np.zeros(len(seen), np.int64)) if periods else None
-        strangers = label, Sample(curves, seen, found, recipe.dmdt.edges(), columns)
+        strangers = label, Sample(curves, seen, found, recipe.dmdt.edges(), told.columns)
     part = periods.part if periods else None
     return Task(
         y,
@@ -183,24 +179,39 @@ def direct(
     )
 
 
-def _colours_known(colours: np.ndarray | None, say: Say) -> tuple[str, ...]:
-    """The colours that are known of enough light curves."""
-    if colours is None:
-        return ()
-    n, names = np.isfinite(colours).sum(axis=0), []
-    for name, count in zip(COLOURS, n.tolist(), strict=True):
-        enough = count >= LEAST_WITH_COLOUR * len(colours)
-        if count:
-            said = "trees look at it" if enough else f"too few of them, {LEAST_WITH_COLOUR:.0%} are needed"
-            say(f"{name} is known of {count} of {len(colours)} light curves: {said}")
-        names += [name] if enough else []
-    return tuple(names)
+@dataclass(frozen=True)
+class Colours:
+    """What trees are told of the colours of n examples."""
+
+    columns: tuple[str, ...]  #: features that trees take, those colours among them that are known of enough
+    known: np.ndarray  #: (n, len(COLOURS)) float64 [mag]
+    hidden: np.ndarray  #: (n, len(COLOURS)) bool: not told in training
 
 
-def _some_stars(group: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """(n,) bool: the light curves of a share of the stars, at random."""
+def _colours(
+    known: np.ndarray, y: np.ndarray, group: np.ndarray, classes: Sequence[str], seed: int, say: Say
+) -> Colours:
+    """Choose the colours that are known of enough light curves of each class, and the stars that are trained without.
+
+    Those that are left with a colour are the same share of each class, stars whole and at random.
+    """
+    given = np.isfinite(known)
+    share = np.stack([given[y == k].sum(axis=0) / max((y == k).sum(), 1) for k in range(len(classes))])
+    enough = (share >= LEAST_WITH_COLOUR).all(axis=0)
+    if not given.any():
+        say(f"no colours: the labels have no bands, or no light curve has another band's within {RADIUS:g}″")
+    for k in np.flatnonzero(given.any(axis=0)):
+        fewest = int(share[:, k].argmin())
+        less = f"trees do not look at it; {LEAST_WITH_COLOUR:.0%} of each class are needed"
+        say(
+            f"{COLOURS[k]} is known of {given[:, k].sum()} of {len(y)} light curves, and of {share[fewest, k]:.0%} of "
+            f"{classes[fewest]}: {'trees look at it' if enough[k] else less}"
+        )
+    left = (1 - COLOURS_HIDDEN) * share.min(axis=0) / np.maximum(share, LEAST_WITH_COLOUR)
     _, star = np.unique(group, return_inverse=True)
-    return np.asarray(np.random.default_rng(seed).random(len(group))[star] < share)
+    drawn = np.random.default_rng(seed).random(len(group))[star]
+    names = tuple(name for name, one in zip(COLOURS, enough, strict=True) if one)
+    return Colours(COLUMNS_OF_TREES + names, known, drawn[:, None] >= left[y])
 
 
 def reobserved(
@@ -213,15 +224,14 @@ def reobserved(
             f"{int(np.isnan(data.period).sum())} of {len(data)} stars have no period: re-observing needs a "
             "column `period` [d]"
         )
-    if data.colours is not None and np.isfinite(data.colours).any():
-        say(
-            "colours are not used with a gate: transients and constants have none, which would tell them from stars"
-        )
     leaf = _leaf_of(hosts, table)
     transients = np.flatnonzero((leaf >= 0) & hosts.at_peak)
     group = np.concatenate([data.group, data.group.max() + 1 + hosts.group[transients]])
     everything = np.concatenate([y, leaf[transients]])
     check_counts(everything, group, table)
+    of_hosts = _colours_of_hosts(hosts)
+    both = np.concatenate([_known_colours(data), of_hosts[transients]])
+    told = _colours(both, everything, group, table.classes, number(10), say)
     pieces = [slice(*cleaned.offsets[i : i + 2]) for i in range(len(y))]
     stars = [
         fit_star(cleaned.t[s], cleaned.mag[s], cleaned.magerr[s], float(period))
@@ -247,36 +257,48 @@ def reobserved(
     )  # fmt: skip
     periods = searcher(cleaned, data.period, star_fold, labels, recipe, number, say)
 
-    def sample(curves: Curves, folds: np.ndarray) -> Sample:
+    def sample(curves: Curves, folds: np.ndarray, colours: np.ndarray) -> Sample:
         known = curves.statistics()
         chosen = periods(curves, known, folds) if periods else None
-        return Sample(curves, known, chosen, recipe.dmdt.edges(), COLUMNS_OF_TREES)
+        return Sample(curves, known, chosen, recipe.dmdt.edges(), told.columns, colours)
 
     kept: dict[tuple[int | None, int], Sample] = {}
 
-    def training(held: int | None, which: int) -> Sample:
+    def training(held: int | None, which: int) -> Part:
+        rows = np.flatnonzero(fold != held) if held is not None else np.arange(len(fold))
         if (held, which) not in kept:
             for other in [key for key in kept if key[0] != held]:
                 del kept[other]  # folds are trained one after the other
-            rows = np.flatnonzero(fold != held) if held is not None else np.arange(len(fold))
             allowed = np.flatnonzero(host_fold != held) if held is not None else np.arange(len(hosts))
             seed = number(4, table.folds if held is None else held, which)
-            kept[held, which] = sample(examples.draw(rows, allowed, seed).variable, fold[rows])
-        return kept[held, which]
+            kept[held, which] = sample(
+                examples.draw(rows, allowed, seed).variable, fold[rows], told.known[rows]
+            )
+        return kept[held, which].take(None, told.hidden[rows])
 
     order = np.argsort(np.concatenate([np.flatnonzero(fold == k) for k in range(table.folds)]), kind="stable")
+    host = np.concatenate([test.host for test in tests])[order]
     variable, constant = (
-        sample(Curves.joined([getattr(test, kind) for test in tests]).take(order), fold)
-        for kind in ("variable", "constant")
+        sample(Curves.joined([getattr(test, kind) for test in tests]).take(order), fold, colours)
+        for kind, colours in (("variable", told.known), ("constant", of_hosts[host]))
     )
     part = periods.part if periods else None
     of_trees = min(DRAWS_OF_TREES, table.draws)
-    host = np.concatenate([test.host for test in tests])[order]
     conditions = Conditions(variable.statistics, hosts.ra[host], hosts.dec[host], hosts.filterid[host])
     task = Task(
         everything, fold, group, part, table.draws, of_trees, training, variable, conditions, constant
     )
     return task, gate, _golden_rows(tests[0], gate)
+
+
+def _known_colours(data: Labelled) -> np.ndarray:
+    return np.full((len(data), len(COLOURS)), np.nan) if data.colours is None else data.colours
+
+
+def _colours_of_hosts(hosts: Hosts) -> np.ndarray:
+    """(n, len(COLOURS)) [mag] of the survey's own stars and transients."""
+    mean = statistics(hosts.t, hosts.mag, hosts.magerr, hosts.offsets)[:, index_of("mean")]
+    return colours_between(hosts.ra, hosts.dec, hosts.filterid, mean)
 
 
 def _leaf_of(hosts: Hosts, table: TrainTable) -> np.ndarray:

@@ -84,7 +84,7 @@ def train(
             "left out of the labels: "
             + ", ".join(f"{count} × {reason}" for reason, count in left_out.items())
         )
-    _warn_of_split_stars(data, say)
+    near = _near_other_stars(data, say)
     gate: GateFit | None = None
     golden_statistics = None
     if recipe.gate.mode == "off":
@@ -130,6 +130,7 @@ def train(
             "labels": source_of(path),
             "survey": [source_of(Path(one)) for one in survey],
             "left_out": left_out,
+            **({"near_other_stars": near} if near else {}),
             "seconds": round(time.perf_counter() - start),
         },
         metrics=metrics,
@@ -206,13 +207,15 @@ def _read(
     return data.take(cleaned.accepted), y, cleaned, left_out, others
 
 
-def _warn_of_split_stars(data: Labelled, say: Callable[[str], None]) -> None:
+def _near_other_stars(data: Labelled, say: Callable[[str], None]) -> int:
+    """How many light curves may be of one star, though the table has them as several."""
     split = int(near_others(data.curves.ra, data.curves.dec, data.group).sum())
     if split:
         say(
             f"{split} light curves lie within {RADIUS:g}″ of one that counts as another star: where they are one, "
             "training and test share it, and the figures flatter; give them one value in a column `group`"
         )
+    return split
 
 
 def _cleaned(data: Labelled, recipe: Recipe) -> Cleaned:

@@ -26,7 +26,18 @@ from lightmill.pipeline.classify import Model, Unit, classify_unit
 from lightmill.pipeline.colour import COLOURS, colours
 from lightmill.pipeline.evaluate import evaluate, judge
 from lightmill.pipeline.explain import explain
-from lightmill.pipeline.recipe import CleanTable, LayoutTable, NetworkTable, Recipe, TreesTable, load_recipe
+from lightmill.pipeline.plan import RunError
+from lightmill.pipeline.planning import make_plan
+from lightmill.pipeline.recipe import (
+    CleanTable,
+    GateTable,
+    LayoutTable,
+    ModelTable,
+    NetworkTable,
+    Recipe,
+    TreesTable,
+    load_recipe,
+)
 from lightmill.pipeline.train import train
 
 CLASSES = ("EW", "RRab")
@@ -165,24 +176,40 @@ def test_training_learns_what_only_colours_tell(trained):
     assert metrics["n"] == 2 * N - 5
     # the five that have none are told by nothing
     assert metrics["accuracy"] >= 110 / 115
-    assert f"g_minus_r is known of 110 of {2 * N - 5} light curves: trees look at it" in said
-    assert not [line for line in said if "another star" in line]
     assert (
-        "Among them is g_minus_r, of stars that have light curves in both bands."
-        in (folder / "card.md").read_text()
+        f"g_minus_r is known of 110 of {2 * N - 5} light curves, and of 95% of RRab: trees look at it" in said
     )
+    assert not [line for line in said if "another star" in line]
+    by = metrics["by_colour"]
+    assert by["known"] == {"n": 110, "accuracy": pytest.approx(1, abs=0.02)}
+    assert by["unknown"]["n"] == 5
+    card = (folder / "card.md").read_text()
+    assert (
+        "Among the features is g_minus_r: differences of the mean magnitudes of light curves within 1.5″"
+        in card
+    )
+    assert (
+        f"Where one is known (110), the class of {by['known']['accuracy']:.1%} is right; where none is (5), of"
+        in card
+    )
+    # trees alone, of labels that are not those of the shipped bundles
+    assert "AdamW" not in card
+    assert "Catalina" not in card
+    assert "count as another star" not in card
 
 
 def test_without_bands_nothing_tells_them_apart(stars: Any, stars_table: Callable, tmp_path: Path):
     table = stars_table(stars, "list", pa.float64())
     alike = table.set_column(1, "filterid", pa.array(np.ones(len(table), np.int8)))
-    said = list[str]()
-    metrics = train(
-        write_labels(tmp_path / "l.parquet", alike), recipe(), tmp_path / "b", progress=said.append
-    )
+    said, path = list[str](), write_labels(tmp_path / "l.parquet", alike)
+    metrics = train(path, recipe(), tmp_path / "b", progress=said.append)
+    assert metrics["by_colour"] == {}
+    assert evaluate(tmp_path / "b", path)["with_colour"] is None
     assert metrics["accuracy"] < 0.75
     assert not looks_at_colours(load(tmp_path / "b").manifest)
-    assert not [line for line in said if "g_minus_r" in line]
+    assert [line for line in said if "colours" in line] == [
+        "no colours: the labels have no bands, or no light curve has another band's within 1.5″"
+    ]
 
 
 def test_too_few_with_a_colour(stars: Any, stars_table: Callable, tmp_path: Path):
@@ -191,7 +218,11 @@ def test_too_few_with_a_colour(stars: Any, stars_table: Callable, tmp_path: Path
     table = stars_table(stars, "list", pa.float64()).set_column(1, "filterid", pa.array(band.astype(np.int8)))
     said = list[str]()
     train(write_labels(tmp_path / "l.parquet", table), recipe(), tmp_path / "b", progress=said.append)
-    assert "g_minus_r is known of 10 of 115 light curves: too few of them, 10% are needed" in said
+    assert [
+        line
+        for line in said
+        if line.startswith("g_minus_r is known of 10 of 115 light curves, and of 7% of RRab: ")
+    ]
     assert not looks_at_colours(load(tmp_path / "b").manifest)
 
 
@@ -206,10 +237,13 @@ def test_a_star_on_both_sides_is_said(stars: Any, stars_table: Callable, tmp_pat
     )
     (line,) = [line for line in said if "another star" in line]
     assert line.startswith("110 light curves lie within 1.5″ of one that counts as another star")
+    card = (tmp_path / "b" / "card.md").read_text()
+    assert "\n- 110 light curves lie within 1.5″ of one that counts as another star" in card
 
 
-def test_a_partner_needs_no_label(trained, stars: Any, stars_table: Callable, tmp_path: Path):
+def test_a_partner_needs_no_label(trained, make_stars: Callable, stars_table: Callable, tmp_path: Path):
     """Evaluation as a run: what is not asked for gives its magnitude all the same."""
+    stars = field(make_stars, seed=9)
     table = stars_table(stars, "list", pa.float64())
     label = np.array(CLASSES)[(stars.objectid - 100) % N % 2].astype(object)
     label[stars.filterid == 2] = None
@@ -218,11 +252,13 @@ def test_a_partner_needs_no_label(trained, stars: Any, stars_table: Callable, tm
         evaluate(trained[0], path)
     found = evaluate(trained[0], path, only=CLASSES)
     assert found["rejected"] == {"not_asked_for": 55}
-    assert found["n"] == N
+    assert (found["n"], found["with_colour"]) == (N, N - 5)
     assert found["accuracy"] >= 55 / N
     alone = tmp_path / "alone.parquet"
     pq.write_table(pq.read_table(path).filter(pa.array(stars.filterid == 1)), alone)
-    assert evaluate(trained[0], alone, only=CLASSES)["accuracy"] < 0.75
+    found = evaluate(trained[0], alone, only=CLASSES)
+    assert found["with_colour"] == 0
+    assert found["accuracy"] < 0.75
 
 
 @pytest.fixture(scope="module")
@@ -326,3 +362,114 @@ def test_explained_as_in_a_run(release: Release, trained, tmp_path: Path):
 def test_audited_with_them(trained, labels: Path):
     found = judge(trained[0], labels)
     assert (found.probabilities.argmax(axis=1) == found.truth).mean() >= 110 / 115
+
+
+# Behind a gate
+
+
+def write_survey(folder: Path, bands: bool) -> list[Path]:
+    """Constant stars in g, and supernovae, each in g and r if `bands`: as blue as an RRab is not."""
+    rng, n, epochs = np.random.default_rng(4), 24, 90
+    t = np.sort(rng.uniform(58200, 58600, (n, epochs)), axis=1)
+    mag = rng.uniform(15, 18, n)[:, None] + rng.normal(0, 0.03, t.shape)
+    stars = {
+        "objectid": np.arange(n), "filterid": np.ones(n, int), "objra": np.zeros(n), "objdec": np.zeros(n),
+        "hmjd": list(t), "mag": list(mag), "magerr": [[0.03] * epochs] * n, "catflags": [[0] * epochs] * n,
+    }  # fmt: skip
+    pq.write_table(pa.table(stars), folder / "stars.parquet")
+    m = 12  # light curves of six supernovae
+    number = np.repeat(np.arange(m), 60)
+    hjd = 2458200.5 + np.sort(rng.uniform(0, 200, (m, 60)), axis=1).ravel()
+    flash = -2.5 * np.exp(-(((hjd - 2458300.5) / 20) ** 2))
+    rows = {
+        "oid": number, "hjd": hjd, "mag": 19 + flash + rng.normal(0, 0.05, len(hjd)) + 0.4 * (number % 2),
+        "magerr": np.full(len(hjd), 0.05), "catflags": np.zeros(len(hjd), int),
+        "ZTFID": [f"ZTF{i // 2}" for i in number], "bts_type": ["SN Ia"] * len(hjd),
+        "bts_peakt_jd": np.full(len(hjd), 2458300.5), "ra": 50.0 + number // 2, "dec": np.zeros(len(hjd)),
+    }  # fmt: skip
+    if bands:
+        rows["filtercode"] = np.array(["zg", "zr"])[number % 2]
+    pq.write_table(pa.table(rows), folder / "transients.parquet")
+    return [folder / "stars.parquet", folder / "transients.parquet"]
+
+
+def gated() -> Recipe:
+    plain, few = load_recipe("ztf-dr"), recipe().train
+    assert few is not None
+    classes = {"classes": (*CLASSES, "SN_Ia"), "aliases": {"SN Ia": "SN_Ia"}}
+    return plain.model_copy(update={"train": few.model_copy(update=classes), "layout": LayoutTable()})
+
+
+@pytest.fixture(scope="module")
+def with_periods(labels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    table = pq.read_table(labels)
+    path = tmp_path_factory.mktemp("periods") / "labels.parquet"
+    pq.write_table(table.append_column("period", pa.array(np.full(len(table), 0.57))), path)
+    return path
+
+
+def test_behind_a_gate_transients_have_their_own(with_periods: Path, release: Release, tmp_path: Path):
+    said = list[str]()
+    survey = write_survey(tmp_path, bands=True)
+    metrics = train(with_periods, gated(), tmp_path / "bundle", survey=survey, progress=said.append)
+    assert "g_minus_r is known of 122 of 127 light curves, and of 95% of RRab: trees look at it" in said
+    assert metrics["by_colour"]["known"] == {"n": 122, "accuracy": pytest.approx(1, abs=0.05)}
+    bundle = load(tmp_path / "bundle")
+    assert bundle.has_gate
+    assert looks_at_colours(bundle.manifest)
+    # all pass, so that all are told apart
+    used = gated().model_copy(update={"gate": GateTable(mode="on", threshold=0.0)})
+    rows = [run(release, used, tmp_path / "bundle", tmp_path / f"by-{n}", n) for n in (0, 80 * 9)]
+    assert rows[0].equals(rows[1])
+    number = (rows[0]["objectid"].to_numpy() - 100) % N
+    p = np.stack([rows[0][f"p_{name}"].to_numpy() for name in CLASSES], axis=1)
+    right = p.argmax(axis=1) == number % 2
+    assert right[number < N - 5].mean() > 0.95
+
+
+def test_behind_a_gate_without_the_transients_bands(with_periods: Path, tmp_path: Path):
+    """A colour would tell what is no transient."""
+    said = list[str]()
+    survey = write_survey(tmp_path, bands=False)
+    metrics = train(with_periods, gated(), tmp_path / "bundle", survey=survey, progress=said.append)
+    assert [line for line in said if "of 0% of SN_Ia: trees do not look at it" in line]
+    assert metrics["by_colour"] == {}
+    assert not looks_at_colours(load(tmp_path / "bundle").manifest)
+
+
+# Without bands, and while it is changed
+
+
+def test_a_layout_without_bands_is_refused(trained, make_stars, write_hats, tmp_path: Path):
+    write_hats(tmp_path / "bare", field(make_stars), shape="labelled", order=2)
+    used = recipe(model=ModelTable(bundle=str(trained[0])))
+    with pytest.raises(
+        RunError, match=r"was trained with colours, and the layout 'labelled' .* says nothing of passbands"
+    ):
+        make_plan(str(tmp_path / "bare"), used)
+    assert make_plan(str(tmp_path / "bare"), load_recipe("crts-7")).tasks
+
+
+def test_a_layout_of_ones_own_has_the_bands_that_are_there(trained, release: Release):
+    """`filterid` as in training, also where the recipe does not name it."""
+    mine = LayoutTable(
+        name="mine", nested="lightcurve", t="hmjd", mag="mag", magerr="magerr", flags="catflags", objectid="objectid",
+        ra="objra", dec="objdec",
+    )  # fmt: skip
+    layout = open_release(release.table.url, mine.choices()).layout
+    assert (layout.name, layout.filterid) == ("mine", "filterid")
+
+
+@pytest.mark.parametrize("more", [-7, 7])
+def test_a_release_that_changes_meanwhile_gives_no_rows(
+    release: Release, trained, tmp_path: Path, monkeypatch, more
+):
+    plain = classify.colours_of
+    monkeypatch.setattr(
+        classify, "colours_of", lambda *given: np.resize(plain(*given), (2 * N - 5 + more, 2))
+    )
+    with pytest.raises(
+        OSError, match=rf"had {2 * N - 5 + more} light curves when it was read for colours, and"
+    ):
+        run(release, recipe(), trained[0], tmp_path / "out", batch_epochs=80 * 9)
+    assert not list((tmp_path / "out").rglob("*.parquet"))

@@ -115,20 +115,42 @@ def test_order_does_not_matter_where_places_are_shared(seed):
 
 
 def test_thousands_of_rows_whose_place_is_not_known(monkeypatch):
-    """(0, 0) for all of them: each place is looked for once, or a tree would compare each with each."""
+    """(0, 0) for almost all of them."""
     asked, plain = [], cKDTree.query
 
     class Listening(cKDTree):
-        def query(self, x, **more):
+        def query(self, x, *k, **more):
             asked.append(self.n * len(x))
-            return plain(self, x, **more)
+            return plain(self, x, *k, **more)
 
     monkeypatch.setattr(module, "cKDTree", Listening)
     n = 30_000
-    found = colours(np.zeros(n), np.zeros(n), np.arange(n) % 3 + 1, np.linspace(15, 16, n))
-    assert np.isfinite(found).all()
+    ra = np.append(np.zeros(n), [50, 50])
+    mag = np.linspace(15, 16, n + 2)
+    found = colours(ra, np.zeros(n + 2), np.arange(n + 2) % 3 + 1, mag)
+    # of such a place nothing is known: a colour would be the brightness against whoever is the brightest
+    assert np.isnan(found[:-2]).all()
+    np.testing.assert_allclose(found[-2:, 0], mag[-2] - mag[-1])
     assert max(asked) == 1
-    assert near_others(np.zeros(n), np.zeros(n), np.arange(n)).all()
+    near = near_others(ra, np.zeros(n + 2), np.arange(n + 2))
+    assert near.tolist() == [False] * n + [True, True]
+
+
+def test_a_clump_costs_no_square(monkeypatch):
+    """Thousands of places within one radius: a few neighbours of each are looked at."""
+    rng, n = np.random.default_rng(2), 5000
+
+    class Nearest(cKDTree):
+        query_pairs = query_ball_point = query_ball_tree = None
+
+        def query(self, x, k=1, **more):
+            assert k <= 16
+            return super().query(x, k, **more)
+
+    monkeypatch.setattr(module, "cKDTree", Nearest)
+    ra, dec = rng.normal(50, 1e-6, n), rng.normal(0, 1e-6, n)
+    assert near_others(ra, dec, np.arange(n) // 2).all()
+    assert not near_others(ra, dec, np.zeros(n, int)).any()
 
 
 @pytest.mark.parametrize("centre", PLACES)

@@ -20,7 +20,17 @@ from lightmill.pipeline.labelled import LabelledError
 from lightmill.pipeline.recipe import DmdtTable, load_recipe
 
 SEVEN = ("EW", "EA", "RRab", "RRc", "RRd", "RS_CVn", "LPV")
-KEYS = ["n", "accuracy", "macro_f1", "ece", "per_class", "confusion", "rejected", "trained_on_these"]
+KEYS = [
+    "n",
+    "accuracy",
+    "macro_f1",
+    "ece",
+    "per_class",
+    "confusion",
+    "rejected",
+    "trained_on_these",
+    "with_colour",
+]
 
 
 def labels(path: Path, names: list[str], *, epochs: int = 60, seed: int = 1) -> Path:

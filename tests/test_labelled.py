@@ -49,8 +49,13 @@ def test_bands_are_read_where_they_are_numbers(tmp_path: Path):
     assert plain.curves.filterid.tolist() == [0, 0, 0]
     some = table().append_column("filterid", pa.array([2, 1, 3], pa.int64()))
     assert read_labelled(write(tmp_path, some), LAYOUTS).curves.filterid.tolist() == [2, 1, 3]
-    text = table().append_column("filterid", pa.array(["g", "r", "i"]))
-    assert read_labelled(write(tmp_path, text), LAYOUTS).curves.filterid.tolist() == [0, 0, 0]
+    floats = table().append_column("filterid", pa.array([2.0, None, 3.0]))
+    assert read_labelled(write(tmp_path, floats), LAYOUTS).curves.filterid.tolist() == [2, 0, 3]
+    text = table().append_column("filterid", pa.array([None, "zr", "zi"]))
+    with pytest.raises(
+        LayoutError, match="column 'filterid' is string, for example 'zr': passbands are numbers"
+    ):
+        read_labelled(write(tmp_path, text), LAYOUTS)
 
 
 def test_colours_go_with_their_rows(tmp_path: Path):

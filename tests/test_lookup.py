@@ -81,5 +81,5 @@ def test_a_damaged_file_is_said(tmp_path, make_stars, write_hats):
     release = open_release(str(tmp_path / "release"))
     (file,) = (tmp_path / "release").rglob("*.parquet")
     file.write_bytes(b"PAR1 nothing")
-    with pytest.raises(pa.ArrowInvalid):
+    with pytest.raises(pa.ArrowInvalid, match=file.name):
         lookup(release, [str(stars.objectid[0])])

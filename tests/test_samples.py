@@ -69,12 +69,16 @@ def test_a_part_may_hide_colours(waves: Callable):
     sample = Sample(curves, known, Chosen(one, one, one, one), GRID, columns, colours)
     whole = sample.views(["features"])["features"]
     np.testing.assert_array_equal(whole[:, [2, 0]], colours)
-    rows, hidden = np.array([5, 0, 0, 3]), np.array([True, False, False, True, False, False])
+    rows, hidden = np.array([5, 0, 0, 3]), np.zeros((6, 2), bool)
+    hidden[[0, 3], 0] = hidden[[3, 5], 1] = True
     part = sample.take(rows, hidden).views(["features", "image:count"])
     want = whole[rows].copy()
-    want[1:, [0, 2]] = np.nan
+    want[1:, 2] = want[[0, 3], 0] = np.nan
     np.testing.assert_array_equal(part["features"], want)
     np.testing.assert_array_equal(part["image:count"], sample.views(["image:count"])["image:count"][rows])
+    every = sample.take(None, hidden)
+    assert len(every) == 6
+    np.testing.assert_array_equal(np.isnan(every.views(["features"])["features"][:, [2, 0]]), hidden)
     # nobody else's are gone
     np.testing.assert_array_equal(sample.take(rows).views(["features"])["features"], whole[rows])
 

@@ -144,29 +144,57 @@ def test_strangers_have_periods_too(stars, table, waves: Callable):
     assert sample.views(["folded"])["folded"].any(axis=(1, 2)).all()
 
 
+def with_colours(stars, table, known: np.ndarray) -> tuple[tasks.Task, list[str]]:
+    """The task where those have g − r, two light curves a star of one class."""
+    cleaned, y = stars
+    group = np.arange(N) // 6 * 3 + np.arange(N) % 3
+    colours = np.stack([np.where(known, np.linspace(0, 1, N), np.nan), np.full(N, np.nan)], axis=1)
+    data, said, used = replace(table[1], colours=colours, group=group), list[str](), recipe()
+    assert used.train is not None
+    return direct(cleaned, y, data, table[0], used, used.train, number, said.append), said
+
+
 def test_some_stars_are_trained_on_without_colours(stars, table):
     """All light curves of a star, in each draw and fold the same; tests have them all."""
-    cleaned, y = stars
-    group = np.arange(N) // 2
-    colours = np.stack([np.linspace(0, 1, N), np.full(N, np.nan)], axis=1)
-    data = replace(table[1], colours=colours, group=group)
-    used, said = recipe(), list[str]()
-    assert used.train is not None
-    task = direct(cleaned, y, data, table[0], used, used.train, number, said.append)
+    task, said = with_colours(stars, table, np.full(N, True))
     assert task.tests.columns == (*COLUMNS_OF_TREES, "g_minus_r")
-    assert "g_minus_r is known of 36 of 36 light curves: trees look at it" in said
-    np.testing.assert_array_equal(
-        task.tests.views(["features"])["features"][:, -1], colours[:, 0].astype("f4")
-    )
+    assert "g_minus_r is known of 36 of 36 light curves, and of 100% of EW: trees look at it" in said
+    told = np.linspace(0, 1, N).astype("f4")
+    np.testing.assert_array_equal(task.tests.views(["features"])["features"][:, -1], told)
     seen = [task.training(None, k).views(["features"])["features"] for k in range(2)]
     hidden = np.isnan(seen[0][:, -1])
     assert 0.1 < hidden.mean() < 0.4
-    np.testing.assert_array_equal(hidden[::2], hidden[1::2])
+    for star in np.unique(task.group):
+        assert len(np.unique(hidden[task.group == star])) == 1
     np.testing.assert_array_equal(np.isnan(seen[1][:, -1]), hidden)
-    np.testing.assert_array_equal(seen[0][~hidden, -1], colours[~hidden, 0].astype("f4"))
+    np.testing.assert_array_equal(seen[0][~hidden, -1], told[~hidden])
     for k in range(3):
         part = task.training(k, 0).views(["features"])["features"]
         np.testing.assert_array_equal(part, seen[0][task.rows(k)])
+
+
+def test_that_a_colour_is_known_tells_nothing_of_the_class(monkeypatch):
+    rng, n = np.random.default_rng(1), 9000
+    y, chance = np.arange(n) % 3, np.array([1.0, 0.6, 0.15])
+    known = np.where(rng.random(n) < chance[y], 0.5, np.nan)
+    told = tasks._colours(np.stack([known, known], axis=1), y, np.arange(n), CLASSES, 5, quiet)
+    assert told.columns == (*COLUMNS_OF_TREES, *COLOURS)
+    left = np.isfinite(known) & ~told.hidden[:, 0]
+    for k in range(3):
+        # three quarters of what the poorest class has; four standard errors of a share of 3000
+        assert left[y == k].mean() == pytest.approx(0.75 * 0.15, abs=0.024)
+
+
+def test_a_class_without_colours_is_enough_to_leave_them_out(stars, table):
+    _, y = stars
+    task, said = with_colours(stars, table, y != 1)
+    assert task.tests.columns == COLUMNS_OF_TREES
+    assert (
+        "g_minus_r is known of 24 of 36 light curves, and of 0% of EA: trees do not look at it; 10% of each class are "
+        "needed"
+    ) in said
+    _, said = with_colours(stars, table, np.full(N, False))
+    assert "no colours: the labels have no bands, or no light curve has another band's within 1.5″" in said
 
 
 # Periods
