@@ -74,7 +74,7 @@ class CleanTable(_Table):
     bad_flags: int = Field(default=32768, ge=0)
     min_epochs: int = Field(default=20, ge=3)
 
-    def limits(self) -> dict[str, int]:
+    def limits(self) -> dict[str, Any]:
         """The arguments of `clean.clean`."""
         return self.model_dump(include={"bad_flags", "min_epochs"})
 
