@@ -197,7 +197,8 @@ def _colours(
     """
     given = np.isfinite(known)
     share = np.stack([given[y == k].sum(axis=0) / max((y == k).sum(), 1) for k in range(len(classes))])
-    enough = (share >= LEAST_WITH_COLOUR).all(axis=0)
+    least = share.min(axis=0)
+    enough: np.ndarray = least >= LEAST_WITH_COLOUR
     if not given.any():
         say(f"no colours: the labels have no bands, or no light curve has another band's within {RADIUS:g}″")
     for k in np.flatnonzero(given.any(axis=0)):
@@ -207,7 +208,7 @@ def _colours(
             f"{COLOURS[k]} is known of {given[:, k].sum()} of {len(y)} light curves, and of {share[fewest, k]:.0%} of "
             f"{classes[fewest]}: {'trees look at it' if enough[k] else less}"
         )
-    left = (1 - COLOURS_HIDDEN) * share.min(axis=0) / np.maximum(share, LEAST_WITH_COLOUR)
+    left = (1 - COLOURS_HIDDEN) * least / np.maximum(share, LEAST_WITH_COLOUR)
     _, star = np.unique(group, return_inverse=True)
     drawn = np.random.default_rng(seed).random(len(group))[star]
     names = tuple(name for name, one in zip(COLOURS, enough, strict=True) if one)
