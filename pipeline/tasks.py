@@ -14,8 +14,9 @@ from lightmill.models.manifest import PeriodPart
 from lightmill.pipeline.candidates import COLUMNS
 from lightmill.pipeline.choose import Chosen, choose
 from lightmill.pipeline.clean import Cleaned
-from lightmill.pipeline.colour import COLOURS, RADIUS
+from lightmill.pipeline.colour import COLOURS
 from lightmill.pipeline.colour import colours as colours_between
+from lightmill.pipeline.colours_told import choose_colours
 from lightmill.pipeline.conditions import Conditions
 from lightmill.pipeline.curves import Curves
 from lightmill.pipeline.examples import Drawn, Reobserved
@@ -43,13 +44,6 @@ COLUMNS_OF_TREES: tuple[str, ...] = tuple(
     name for name in FULL if name not in FINGERPRINT and name not in COLOURS
 )
 """Features that trees take; besides, the colours that the bands of the labels allow."""
-
-LEAST_WITH_COLOUR = 0.1
-"""Share of each class's light curves from which trees look at a colour, which costs a pass over each partition."""
-
-COLOURS_HIDDEN = 0.25
-"""Share of the stars that trees are trained on without their colours, for some stars of a release lack a band. Of most
-classes it is more: that a colour is known must tell nothing of the class."""
 
 MOST_DROPPED = 0.4
 """Largest share of epochs that augmentation leaves out."""
@@ -146,14 +140,15 @@ def direct(
     whole = Curves(cleaned.t, cleaned.mag, cleaned.magerr, cleaned.offsets)
     known = whole.statistics()
     chosen = periods(whole, known, fold) if periods else None
-    told = _colours(_known_colours(data), y, data.group, table.classes, number(10), say)
-    tests = Sample(whole, known, chosen, recipe.dmdt.edges(), told.columns, told.known)
+    told = choose_colours(_known_colours(data), y, data.group, table.classes, number(10), say)
+    columns = COLUMNS_OF_TREES + told.names
+    tests = Sample(whole, known, chosen, recipe.dmdt.edges(), columns, told.known)
     drawn = {0: tests}  # the same for each fold: a star's augmentation knows nothing of the others
 
     def training(held: int | None, which: int) -> Part:
         if which not in drawn:
             curves = whole.augmented(number(1, which), MOST_DROPPED)
-            drawn[which] = Sample(curves, known, chosen, recipe.dmdt.edges(), told.columns, told.known)
+            drawn[which] = Sample(curves, known, chosen, recipe.dmdt.edges(), columns, told.known)
         rows = np.flatnonzero(fold != held) if held is not None else None
         return drawn[which].take(rows, told.hidden)
 
@@ -162,7 +157,7 @@ def direct(
         label, curves = others
         seen = curves.statistics()
         found = periods(curves, seen, np.zeros(len(seen), np.int64)) if periods else None
-        strangers = label, Sample(curves, seen, found, recipe.dmdt.edges(), told.columns)
+        strangers = label, Sample(curves, seen, found, recipe.dmdt.edges(), columns)
     part = periods.part if periods else None
     return Task(
         y,
@@ -177,42 +172,6 @@ def direct(
         true_period=data.period,
         strangers=strangers,
     )
-
-
-@dataclass(frozen=True)
-class Colours:
-    """What trees are told of the colours of n examples."""
-
-    columns: tuple[str, ...]  #: features that trees take, those colours among them that are known of enough
-    known: np.ndarray  #: (n, len(COLOURS)) float64 [mag]
-    hidden: np.ndarray  #: (n, len(COLOURS)) bool: not told in training
-
-
-def _colours(
-    known: np.ndarray, y: np.ndarray, group: np.ndarray, classes: Sequence[str], seed: int, say: Say
-) -> Colours:
-    """Choose the colours that are known of enough light curves of each class, and the stars that are trained without.
-
-    Those that are left with a colour are the same share of each class, stars whole and at random.
-    """
-    given = np.isfinite(known)
-    share = np.stack([given[y == k].sum(axis=0) / max((y == k).sum(), 1) for k in range(len(classes))])
-    least = share.min(axis=0)
-    enough: np.ndarray = least >= LEAST_WITH_COLOUR
-    if not given.any():
-        say(f"no colours: the labels have no bands, or no light curve has another band's within {RADIUS:g}″")
-    for k in np.flatnonzero(given.any(axis=0)):
-        fewest = int(share[:, k].argmin())
-        less = f"trees do not look at it; {LEAST_WITH_COLOUR:.0%} of each class are needed"
-        say(
-            f"{COLOURS[k]} is known of {given[:, k].sum()} of {len(y)} light curves, and of {share[fewest, k]:.0%} of "
-            f"{classes[fewest]}: {'trees look at it' if enough[k] else less}"
-        )
-    left = (1 - COLOURS_HIDDEN) * least / np.maximum(share, LEAST_WITH_COLOUR)
-    _, star = np.unique(group, return_inverse=True)
-    drawn = np.random.default_rng(seed).random(len(group))[star]
-    names = tuple(name for name, one in zip(COLOURS, enough, strict=True) if one)
-    return Colours(COLUMNS_OF_TREES + names, known, drawn[:, None] >= left[y])
 
 
 def reobserved(
@@ -232,7 +191,8 @@ def reobserved(
     check_counts(everything, group, table)
     of_hosts = _colours_of_hosts(hosts)
     both = np.concatenate([_known_colours(data), of_hosts[transients]])
-    told = _colours(both, everything, group, table.classes, number(10), say)
+    told = choose_colours(both, everything, group, table.classes, number(10), say)
+    columns = COLUMNS_OF_TREES + told.names
     pieces = [slice(*cleaned.offsets[i : i + 2]) for i in range(len(y))]
     stars = [
         fit_star(cleaned.t[s], cleaned.mag[s], cleaned.magerr[s], float(period))
@@ -261,7 +221,7 @@ def reobserved(
     def sample(curves: Curves, folds: np.ndarray, colours: np.ndarray) -> Sample:
         known = curves.statistics()
         chosen = periods(curves, known, folds) if periods else None
-        return Sample(curves, known, chosen, recipe.dmdt.edges(), told.columns, colours)
+        return Sample(curves, known, chosen, recipe.dmdt.edges(), columns, colours)
 
     kept: dict[tuple[int | None, int], Sample] = {}
 

@@ -19,6 +19,7 @@ from lightmill.pipeline.candidates import COLUMNS
 from lightmill.pipeline.choose import Chosen, choose
 from lightmill.pipeline.clean import Cleaned
 from lightmill.pipeline.colour import COLOURS
+from lightmill.pipeline.colours_told import choose_colours
 from lightmill.pipeline.curves import Curves
 from lightmill.pipeline.full import FULL
 from lightmill.pipeline.labelled import Labelled, LabelledError, read_labelled
@@ -173,12 +174,12 @@ def test_some_stars_are_trained_on_without_colours(stars, table):
         np.testing.assert_array_equal(part, seen[0][task.rows(k)])
 
 
-def test_that_a_colour_is_known_tells_nothing_of_the_class(monkeypatch):
+def test_that_a_colour_is_known_tells_nothing_of_the_class():
     rng, n = np.random.default_rng(1), 9000
     y, chance = np.arange(n) % 3, np.array([1.0, 0.6, 0.15])
     known = np.where(rng.random(n) < chance[y], 0.5, np.nan)
-    told = tasks._colours(np.stack([known, known], axis=1), y, np.arange(n), CLASSES, 5, quiet)
-    assert told.columns == (*COLUMNS_OF_TREES, *COLOURS)
+    told = choose_colours(np.stack([known, known], axis=1), y, np.arange(n), CLASSES, 5, quiet)
+    assert told.names == COLOURS
     left = np.isfinite(known) & ~told.hidden[:, 0]
     for k in range(3):
         # three quarters of what the poorest class has; four standard errors of a share of 3000
