@@ -53,7 +53,8 @@ def test_bands_are_read_where_they_are_numbers(tmp_path: Path):
     assert read_labelled(write(tmp_path, floats), LAYOUTS).curves.filterid.tolist() == [2, 0, 3]
     text = table().append_column("filterid", pa.array([None, "zr", "zi"]))
     with pytest.raises(
-        LayoutError, match="column 'filterid' is string, for example 'zr': passbands are numbers"
+        LayoutError,
+        match=r"labels.parquet: column 'filterid' is string, for example 'zr': passbands are numbers",
     ):
         read_labelled(write(tmp_path, text), LAYOUTS)
 
