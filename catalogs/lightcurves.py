@@ -69,16 +69,17 @@ class Layout:
 
     def where_present(self, schema: pa.Schema) -> Layout:
         """With `group` and `period` if a table has them, by the name given or the usual one, and its `filterid` if none
-        is named."""
+        is named and it holds numbers."""
 
         def present(own: str | None, usual: str) -> str | None:
             return next((name for name in (own, usual) if name in schema.names), None)
 
+        band = "filterid" in schema.names and _is_number(schema.field("filterid").type)
         return replace(
             self,
             group=present(self.group, "group"),
             period=present(self.period, "period"),
-            filterid=self.filterid or present(None, "filterid"),
+            filterid=self.filterid or ("filterid" if band else None),
         )
 
     def missing_from(self, schema: pa.Schema) -> list[str]:
@@ -203,7 +204,7 @@ class LightCurves:
         return replace(self, **epochs, flags=flags, **rows, offsets=offsets)
 
 
-def from_arrow(table: pa.Table | pa.RecordBatch, layout: Layout) -> LightCurves:
+def from_arrow(table: pa.Table | pa.RecordBatch, layout: Layout, *, where: str = "") -> LightCurves:
     """View a table as light curves, without copying the epochs of a single-chunk table.
 
     A null list is a light curve without epochs; a null time, magnitude or error becomes NaN, a null flag 0. A light
@@ -213,8 +214,15 @@ def from_arrow(table: pa.Table | pa.RecordBatch, layout: Layout) -> LightCurves:
     Raises
     ------
     LayoutError
-        if a column is missing, or is not a list.
+        if a column is missing, is not a list, or holds passbands that are no numbers; it names `where`, the table.
     """
+    try:
+        return _viewed(table, layout)
+    except LayoutError as error:
+        raise LayoutError(f"{where}: {error}" if where else str(error)) from error
+
+
+def _viewed(table: pa.Table | pa.RecordBatch, layout: Layout) -> LightCurves:
     missing = layout.missing_from(table.schema)
     if missing:
         choose_layout(table.schema, {layout.name: layout})
@@ -327,17 +335,24 @@ def _row(table: pa.Table | pa.RecordBatch, name: str, dtype: type) -> np.ndarray
 def _bands(table: pa.Table | pa.RecordBatch, name: str) -> np.ndarray:
     """Passbands, (n,) int16; 0 for null and for what is no whole number or out of range."""
     column = _one_chunk(table.column(name))
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+    if not _is_number(column.type):
         some = next((f", for example {value!r}" for value in column.to_pylist() if value is not None), "")
         raise LayoutError(
-            f"column {name!r} is {column.type}{some}: passbands are numbers (of ZTF 1 g, 2 r, 3 i); write them so, or "
-            "name another column in the recipe: [layout] filterid = …"
+            f"column {name!r} is {column.type}{some}: passbands are numbers (of ZTF 1 g, 2 r, 3 i); write them "
+            "so, or name another column in the recipe: [layout] filterid = …"
         )
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
     values = column.cast(pa.float64(), safe=False).fill_null(0).to_numpy(zero_copy_only=False)
     known = (np.abs(values) <= np.iinfo(np.int16).max) & (values == np.round(values))
     return np.where(known, values, 0).astype(np.int16)
+
+
+def _is_number(dtype: pa.DataType) -> bool:
+    """Whether values are numbers, or null throughout."""
+    if pa.types.is_dictionary(dtype):
+        dtype = dtype.value_type
+    return bool(pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_null(dtype))
 
 
 def _identifiers(column: pa.ChunkedArray | pa.Array) -> np.ndarray:

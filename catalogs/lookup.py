@@ -76,7 +76,9 @@ def _in_file(partition: Partition, file: File, release: Release, wanted: list[st
                 continue
             table = parquet.read_row_group(group, columns=[*layout.row_columns, *epochs], use_threads=False)
             for identifier, row in hits.items():
-                found.setdefault(identifier, Found(partition, from_arrow(table.slice(row, 1), layout)))
+                found.setdefault(
+                    identifier, Found(partition, from_arrow(table.slice(row, 1), layout, where=file.path))
+                )
     return found
 
 

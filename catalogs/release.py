@@ -61,7 +61,7 @@ def read_batches(partition: Partition, layout: Layout, max_epochs: int) -> Itera
                 # one thread: the process is one of many on its host
                 found = parquet.iter_batches(rows, row_groups=groups, columns=columns, use_threads=False)
                 for batch in found:
-                    yield from from_arrow(batch, layout).split(max_epochs)
+                    yield from from_arrow(batch, layout, where=file.path).split(max_epochs)
 
 
 def count_rows(partition: Partition) -> int:

@@ -6,7 +6,9 @@ goes over the whole partition (or table) before, and keeps of each light curve t
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,7 +19,7 @@ from lightmill.pipeline.colour import COLOURS, colours
 from lightmill.pipeline.features import index_of, statistics
 from lightmill.pipeline.recipe import CleanTable
 
-__all__ = ["colours_of", "looks_at_colours"]
+__all__ = ["KnownColours", "colours_of", "looks_at_colours"]
 
 
 def looks_at_colours(bundle: Manifest, experts: Sequence[str] = ()) -> bool:
@@ -25,8 +27,38 @@ def looks_at_colours(bundle: Manifest, experts: Sequence[str] = ()) -> bool:
     return "features" in bundle.needs(experts) and not set(COLOURS).isdisjoint(bundle.features)
 
 
-def colours_of(batches: Iterable[LightCurves], rules: CleanTable) -> np.ndarray:
-    """Compute the colours of the n light curves of all batches together, in their order.
+@dataclass(frozen=True)
+class KnownColours:
+    """Colours of the n light curves of a partition or a table, in their order."""
+
+    objectid: np.ndarray  #: (n,) int64
+    colours: (
+        np.ndarray
+    )  #: (n, len(COLOURS)) float64 [mag]; NaN where a star has no light curve in one of the two bands
+
+    def of_batch(self, start: int, batch: LightCurves) -> np.ndarray:
+        """Those of a batch, whose first light curve is number `start`.
+
+        Raises
+        ------
+        OSError
+            (ESTALE) if other light curves stand there than when the colours were computed.
+        """
+        own = slice(start, start + len(batch))
+        if not np.array_equal(self.objectid[own], batch.objectid):
+            raise OSError(errno.ESTALE, "light curves are others than when they were read for their colours")
+        return self.colours[own]
+
+    def of(self, objectid: int) -> np.ndarray:
+        """Those of the first light curve with this identifier, (len(COLOURS),); KeyError if there is none."""
+        found = np.flatnonzero(self.objectid == objectid)
+        if not len(found):
+            raise KeyError(objectid)
+        return self.colours[found[0]]
+
+
+def colours_of(batches: Iterable[LightCurves], rules: CleanTable) -> KnownColours:
+    """Compute the colours of the light curves of all batches together.
 
     A light curve's magnitude is the weighted mean of its good epochs, `mag_mean` of a catalogue. One that is rejected,
     or has no place on the sky, has none.
@@ -35,15 +67,16 @@ def colours_of(batches: Iterable[LightCurves], rules: CleanTable) -> np.ndarray:
     ----------
     batches : all of a partition, or all of a table
     rules : which epochs are good, and how many a light curve needs
-
-    Returns
-    -------
-    (n, len(COLOURS)) float64 [mag]; NaN where a star has no light curve in one of the two bands
     """
-    known = [_known(batch, rules) for batch in batches]
+    ids, known = list[np.ndarray](), list[tuple[np.ndarray, ...]]()
+    for batch in batches:
+        ids.append(batch.objectid.copy())  # copies: views would keep the batch in memory
+        known.append(_known(batch, rules))
     if not known:
-        return np.empty((0, len(COLOURS)))
-    return colours(*(np.concatenate(column) for column in zip(*known, strict=True)))
+        return KnownColours(np.empty(0, np.int64), np.empty((0, len(COLOURS))))
+    return KnownColours(
+        np.concatenate(ids), colours(*(np.concatenate(column) for column in zip(*known, strict=True)))
+    )
 
 
 def _known(batch: LightCurves, rules: CleanTable) -> tuple[np.ndarray, ...]:
@@ -52,5 +85,4 @@ def _known(batch: LightCurves, rules: CleanTable) -> tuple[np.ndarray, ...]:
     mean = np.full(len(batch), np.nan)
     mean[good.accepted] = statistics(good.t, good.mag, good.magerr, good.offsets)[:, index_of("mean")]
     mean[batch.healpix_29 < 0] = np.nan
-    # copies: views would keep the batch in memory
     return batch.ra.copy(), batch.dec.copy(), batch.filterid.copy(), mean

@@ -142,7 +142,7 @@ def _inspect(files: Sequence[Path], layouts: Mapping[str, Layout] | None) -> tup
             raise BulkError(f"{path} is not a Parquet file that can be read: {error}") from error
         with parquet:
             own = choose_layout(parquet.schema_arrow, layouts, where=str(path))
-            if layout is not None and own != layout:
+            if layout is not None and own.name != layout.name:
                 raise BulkError(
                     f"{path} has the layout {own.name!r}, {files[0]} has {layout.name!r}: import them apart"
                 )

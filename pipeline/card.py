@@ -231,8 +231,8 @@ Among the features {"are" if len(names) > 1 else "is"} {_list(names)}: differenc
 partition. Where one is known ({by["known"]["n"]}), the class of {by["known"]["accuracy"]:.1%} is right"""
     if by["unknown"]["n"]:
         text += f"""; where none is ({by["unknown"]["n"]}), of {by["unknown"]["accuracy"]:.1%}"""
-    return f"""{text}. Stars were trained on without theirs so that the same share of each
-class was left with one: that it is known tells nothing of the class."""
+    return f"""{text}. Stars were trained on without theirs so that each set of
+known colours is of the same share of each class: that they are known tells nothing of it."""
 
 
 def _what(expert: Expert) -> str:

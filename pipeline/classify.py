@@ -119,15 +119,13 @@ def classify_unit(unit: Unit) -> Receipt:
     tables: list[pa.Table] = []
     rejected: list[pa.Table] = []
     rows_in = epochs = 0
-    colours = None
+    known = None
     if looks_at_colours(bundle.manifest, unit.recipe.classes.experts):
         with stage("colours"):
-            colours = colours_of(_batches(unit), unit.recipe.clean)
+            known = colours_of(_batches(unit), unit.recipe.clean)
     for batch in stage.over("read", _batches(unit)):
-        own = None if colours is None else colours[rows_in : rows_in + len(batch)]
+        own = None if known is None else known.of_batch(rows_in, batch)
         rows_in += len(batch)
-        if colours is not None and rows_in > len(colours):
-            raise _changed(unit, len(colours), rows_in)
         epochs += batch.n_epochs
         rows, refused = classify_batch(
             batch, unit.recipe, bundle, unit.partition, unit.folder.run_id,
@@ -135,8 +133,10 @@ def classify_unit(unit: Unit) -> Receipt:
         )  # fmt: skip
         tables.append(rows)
         rejected.append(refused)
-    if colours is not None and rows_in < len(colours):
-        raise _changed(unit, len(colours), rows_in)
+    if known is not None and rows_in < len(known.objectid):
+        raise OSError(
+            errno.ESTALE, f"{unit}: {rows_in} light curves, {len(known.objectid)} when they were read before"
+        )
     with stage("commit"):
         accepted = _sorted(tables, row_schema(bundle.leaves))
         refused = _sorted(rejected, rejected_schema())
@@ -180,14 +180,6 @@ def _batches(unit: Unit) -> Iterator[LightCurves]:
     """The light curves of a unit, in batches."""
     most = unit.batch_epochs or unit.recipe.operational.batch_epochs
     return reading(read_batches(unit.partition, unit.layout, most))
-
-
-def _changed(unit: Unit, first: int, second: int) -> OSError:
-    return OSError(
-        errno.ESTALE,
-        f"{unit} had {first} light curves when it was read for colours, and {second} when it was read again: "
-        "the release is being changed",
-    )
 
 
 def _commit(unit: Unit, accepted: pa.Table, refused: pa.Table, receipt: Receipt) -> Receipt:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -15,8 +16,8 @@ LEAST_WITH_COLOUR = 0.1
 """Share of each class's light curves from which trees look at a colour, which costs a pass over each partition."""
 
 COLOURS_HIDDEN = 0.25
-"""Share of the stars of the class with the fewest colours that are trained on without theirs: in a release some lack a
-band. Of the other classes it is more."""
+"""Share of the stars that are trained on without their colours, for in a release some lack a band; of what has several
+colours the share that is trained on with one of them at most."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def choose_colours(
 ) -> ColoursTold:
     """Choose the colours that are known of enough light curves of each class, and the stars that are trained without.
 
-    Those that are left with a colour are the same share of each class, stars whole and at random.
+    Each set of colours (none, one, both) is told of the same share of each class, stars at random.
 
     Parameters
     ----------
@@ -52,15 +53,45 @@ def choose_colours(
     least = share.min(axis=0)
     enough: np.ndarray = least >= LEAST_WITH_COLOUR
     if not given.any():
-        say(f"no colours: the labels have no bands, or no light curve has another band's within {RADIUS:g}″")
+        say(
+            f"no colours: the labels have no passbands (numbers in filterid), or none has another's within {RADIUS:g}″"
+        )
     for k in np.flatnonzero(given.any(axis=0)):
         less = f"trees do not look at it; {LEAST_WITH_COLOUR:.0%} of each class are needed"
         say(
             f"{COLOURS[k]} is known of {given[:, k].sum()} of {len(y)} light curves, and of {least[k]:.0%} of "
             f"{classes[int(share[:, k].argmin())]}: {'trees look at it' if enough[k] else less}"
         )
-    left = (1 - COLOURS_HIDDEN) * least / np.maximum(share, LEAST_WITH_COLOUR)
-    _, star = np.unique(group, return_inverse=True)
-    drawn = np.random.default_rng(seed).random(len(group))[star]
     names = tuple(name for name, one in zip(COLOURS, enough, strict=True) if one)
-    return ColoursTold(names, known, drawn[:, None] >= left[y])
+    return ColoursTold(names, known, ~_told(given & enough, y, group, len(classes), seed))
+
+
+def _told(given: np.ndarray, y: np.ndarray, group: np.ndarray, n_classes: int, seed: int) -> np.ndarray:
+    """Which colours are told, (n, k) bool: each set of colours of the same share of each class.
+
+    Sets are dealt out from the largest on, each as far as the class goes that has the fewest of it; what is left over
+    may still serve for a smaller set. Stars come in one random order, and the first of them have no colour.
+    """
+    _, star = np.unique(group, return_inverse=True)
+    place = np.random.default_rng(seed).random(len(group))[star]
+    told = np.zeros_like(given)
+    left = np.ones(len(y), bool)
+    for k in range(n_classes):
+        left &= (y != k) | (place > _smallest(place[y == k], round(COLOURS_HIDDEN * (y == k).sum())))
+    sets = [one for one in product((True, False), repeat=given.shape[1]) if any(one)]
+    for wanted in sorted(sets, key=sum, reverse=True):
+        can = left & (given | ~np.array(wanted)).all(axis=1)
+        # some of what has more than one colour is kept for the smaller sets
+        part = 1 - COLOURS_HIDDEN if sum(wanted) > 1 else 1.0
+        share = part * min(can[y == k].sum() / max((y == k).sum(), 1) for k in range(n_classes))
+        for k in range(n_classes):
+            own = can & (y == k)
+            some = own & (place <= _smallest(place[own], round(share * (y == k).sum())))
+            told[some] = wanted
+            left[some] = False
+    return told
+
+
+def _smallest(values: np.ndarray, k: int) -> float:
+    """The k-th smallest: stars have one value, so that a comparison takes them whole."""
+    return float(np.sort(values)[k - 1]) if k else -np.inf

@@ -19,6 +19,7 @@ from lightmill.pipeline.answer import answer
 from lightmill.pipeline.asking import asking_of, check_recipe, finder_of
 from lightmill.pipeline.bands import colours_of, looks_at_colours
 from lightmill.pipeline.clean import clean
+from lightmill.pipeline.colour import COLOURS
 from lightmill.pipeline.labelled import LabelledError, read_labelled, rename, source_of
 from lightmill.pipeline.recipe import Recipe, load_recipe
 
@@ -125,9 +126,9 @@ def judge(
         raise LabelledError(f"{labels}: no light curve can be used: {rejected}; see [clean] in the recipe")
     loaded = load(bundle)
     ask_gate = loaded.has_gate and "nonvar" in columns
-    colours = None
+    colours, looked = None, [k for k, name in enumerate(COLOURS) if name in manifest.features]
     if looks_at_colours(manifest, used.classes.experts):  # a partner may have another label, or none
-        colours = colours_of([data.curves], used.clean)[asked][good.accepted]
+        colours = colours_of([data.curves], used.clean).colours[asked][good.accepted]
     answers = answer(
         good, loaded, replace(asking_of(used), gate=ask_gate), finder=finder_of(used), colours=colours
     )
@@ -142,7 +143,7 @@ def judge(
         rejected=rejected,
         trained_on_these=manifest.training.get("labels", {}).get("sha256")
         == source_of(Path(labels))["sha256"],
-        with_colour=None if colours is None else int(np.isfinite(colours).any(axis=1).sum()),
+        with_colour=None if colours is None else int(np.isfinite(colours[:, looked]).any(axis=1).sum()),
     )
 
 

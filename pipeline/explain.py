@@ -7,7 +7,7 @@ those of `models.explain` and `models.maximise`, the page is made by `explain_pa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,6 @@ import numpy as np
 
 from lightmill.catalogs.lightcurves import LightCurves
 from lightmill.catalogs.lookup import Found, lookup
-from lightmill.catalogs.partitions import Partition
 from lightmill.catalogs.release import Release, open_release, read_batches
 from lightmill.models import cascade, folder
 from lightmill.models import choice as choices
@@ -148,7 +147,7 @@ def explain(
     loaded, asking = load(bundle), asking_of(used)
     colours = None
     if looks_at_colours(manifest, asking.experts):
-        colours = _colours(opened, list(at.values()), used)[good.accepted]
+        colours = _colours(opened, [list(at.values())[i] for i in good.accepted], used)
     found = _explained(loaded, asking, good, curves, names, used, colours)
     kept = tuple(one for one in found if one.identifier not in missing)
     return Explanations(loaded, used, release, kept, missing)
@@ -196,22 +195,12 @@ def _colours(release: Release, light_curves: Sequence[Found], recipe: Recipe) ->
     """Colours as a run finds them, from the whole of each light curve's partition; (n, len(COLOURS)) [mag]."""
     found = np.full((len(light_curves), len(COLOURS)), np.nan)
     for partition in dict.fromkeys(one.partition for one in light_curves):
-        ids: list[np.ndarray] = []
-        everything = colours_of(_noting(release, partition, recipe, ids), recipe.clean)
-        known = np.concatenate(ids)
+        batches = read_batches(partition, release.layout, recipe.operational.batch_epochs)
+        known = colours_of(batches, recipe.clean)
         for i, one in enumerate(light_curves):
             if one.partition == partition:
-                found[i] = everything[np.flatnonzero(known == one.curves.objectid[0])[0]]
+                found[i] = known.of(int(one.curves.objectid[0]))
     return found
-
-
-def _noting(
-    release: Release, partition: Partition, recipe: Recipe, ids: list[np.ndarray]
-) -> Iterator[LightCurves]:
-    """The batches of a partition, whose identifiers are noted in `ids` as they go by."""
-    for batch in read_batches(partition, release.layout, recipe.operational.batch_epochs):
-        ids.append(batch.objectid.copy())
-        yield batch
 
 
 def _explained(

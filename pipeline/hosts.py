@@ -129,7 +129,7 @@ def _stars(path: Path, schema: pa.Schema, recipe: Recipe) -> Hosts:
         raise LayoutError(
             f"{error}. A table of epochs of transients would need {', '.join(TRANSIENT_COLUMNS)}"
         ) from error
-    curves = from_arrow(pq.read_table(path, columns=list(layout.columns)), layout)
+    curves = from_arrow(pq.read_table(path, columns=list(layout.columns)), layout, where=str(path))
     limit = _faintest(curves.t, curves.mag)
     good, limit = _clean(curves.t, curves.mag, curves.magerr, curves.flags, curves.offsets, limit, recipe)
     n = len(good.accepted)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lightmill.catalogs.lightcurves import Layout, LayoutError, LightCurves, choose_layout, from_arrow
+from lightmill.catalogs.lightcurves import Layout, LightCurves, choose_layout, from_arrow
 
 __all__ = ["Labelled", "LabelledError", "read_labelled", "rename", "source_of"]
 
@@ -75,12 +75,8 @@ def read_labelled(path: str | Path, layouts: Mapping[str, Layout]) -> Labelled:
     n = table.num_rows
     if n == 0:
         raise LabelledError(f"{path}: the table has no rows")
-    try:
-        curves = from_arrow(table, layout)
-    except LayoutError as error:
-        raise LayoutError(f"{path}: {error}") from error
     return Labelled(
-        curves=curves,
+        curves=from_arrow(table, layout, where=str(path)),
         label=np.array([value or "" for value in table.column(layout.label).to_pylist()], dtype=np.str_),
         group=_groups(table.column(layout.group)) if layout.group else np.arange(n),
         period=_floats(table.column(layout.period)) if layout.period else np.full(n, np.nan),

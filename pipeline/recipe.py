@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import tomllib
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -52,11 +53,17 @@ class LayoutTable(_Table):
 
     def choices(self) -> dict[str, Layout]:
         """The layouts that a release may have under this recipe, by name."""
-        if self.name == "auto":
-            return LAYOUTS
         given = self.model_dump(exclude_none=True)  # not exclude_unset: a bundle remembers all fields
-        if self.name in LAYOUTS and set(given) <= {"name"}:
-            return {self.name: LAYOUTS[self.name]}
+        known = (
+            LAYOUTS
+            if self.name == "auto"
+            else {self.name: LAYOUTS[self.name]}
+            if self.name in LAYOUTS
+            else {}
+        )
+        if known and set(given) <= {"name", "filterid"}:
+            bands = {"filterid": given["filterid"]} if "filterid" in given else {}
+            return {name: replace(layout, **bands) for name, layout in known.items()}
         required = ("t", "mag", "magerr", "objectid", "ra", "dec")
         missing = [key for key in required if not given.get(key)]
         if missing:

@@ -199,7 +199,7 @@ def _read(
     strange = np.isin(label, table.leave_out)
     others = _strangers(data.take(np.flatnonzero(strange)), label[strange], recipe) if strange.any() else None
     # of all rows: a star's light curve in another band may have no label
-    data = replace(data, colours=colours_of([data.curves], recipe.clean))
+    data = replace(data, colours=colours_of([data.curves], recipe.clean).colours)
     data, label = data.take(np.flatnonzero(known)), label[known]
     cleaned = _cleaned(data, recipe)
     left_out |= cleaned.rejected()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -19,9 +19,10 @@ from lightmill.catalogs.lightcurves import LAYOUTS, LightCurves, from_arrow
 from lightmill.catalogs.release import Release, open_release, read_batches
 from lightmill.catalogs.runfolder import RunFolder
 from lightmill.models import choice as choices
+from lightmill.models import trees
 from lightmill.models.bundle import load
 from lightmill.pipeline import classify
-from lightmill.pipeline.bands import colours_of, looks_at_colours
+from lightmill.pipeline.bands import KnownColours, colours_of, looks_at_colours
 from lightmill.pipeline.classify import Model, Unit, classify_unit
 from lightmill.pipeline.colour import COLOURS, colours
 from lightmill.pipeline.evaluate import evaluate, judge
@@ -89,8 +90,12 @@ def expected(stars: Any) -> np.ndarray:
 # Colours of batches
 
 
+def found_in(batches: Iterable[LightCurves], **rules: int) -> np.ndarray:
+    return colours_of(batches, CleanTable(**rules)).colours
+
+
 def test_each_light_curve_by_hand(batch: LightCurves, stars: Any):
-    found = colours_of([batch], CleanTable())
+    found = found_in([batch])
     np.testing.assert_allclose(found[:, 0], expected(stars), atol=1e-6)
     assert np.isnan(found[:, 0]).sum() == 5
     assert np.isnan(found[:, 1]).all()
@@ -100,7 +105,7 @@ def test_each_light_curve_by_hand(batch: LightCurves, stars: Any):
 def test_batches_do_not_matter(batch: LightCurves, cuts: list[int]):
     ends = [0, *sorted(cuts), len(batch)]
     parts = [batch.select(a, b) for a, b in pairwise(ends)]
-    np.testing.assert_array_equal(colours_of(iter(parts), CleanTable()), colours_of([batch], CleanTable()))
+    np.testing.assert_array_equal(found_in(iter(parts)), found_in([batch]))
 
 
 def test_what_is_rejected_or_nowhere_is_nobodys_partner(batch: LightCurves, stars: Any):
@@ -109,24 +114,24 @@ def test_what_is_rejected_or_nowhere_is_nobodys_partner(batch: LightCurves, star
     lost[N] = -1  # the first star in r
     flags = batch.flags.copy()
     flags[batch.offsets[1] : batch.offsets[2]] = 32768  # the second in g
-    found = colours_of([replace(batch, healpix_29=lost, flags=flags)], CleanTable())[:, 0]
+    found = found_in([replace(batch, healpix_29=lost, flags=flags)])[:, 0]
     alone = [0, 1, N, N + 1]
     assert np.isnan(found[alone]).all()
     np.testing.assert_allclose(np.delete(found, alone), np.delete(plain, alone), atol=1e-6)
-    assert np.isnan(colours_of([batch], CleanTable(min_epochs=81))).all()
+    assert np.isnan(found_in([batch], min_epochs=81)).all()
 
 
 def test_only_good_epochs_count(batch: LightCurves):
     mag, flags = batch.mag.copy(), batch.flags.copy()
     mag[::9], flags[::9] = 3, 32768
-    found = colours_of([replace(batch, mag=mag, flags=flags)], CleanTable())
-    np.testing.assert_allclose(found, colours_of([batch], CleanTable()), atol=0.1)
-    other = colours_of([replace(batch, mag=mag, flags=flags)], CleanTable(bad_flags=1))
+    found = found_in([replace(batch, mag=mag, flags=flags)])
+    np.testing.assert_allclose(found, found_in([batch]), atol=0.1)
+    other = found_in([replace(batch, mag=mag, flags=flags)], bad_flags=1)
     assert np.nanmax(np.abs(found - other)) > 0.1
 
 
 def test_no_batch_at_all():
-    assert colours_of([], CleanTable()).shape == (0, len(COLOURS))
+    assert found_in([]).shape == (0, len(COLOURS))
 
 
 # Trained on, and run
@@ -208,7 +213,7 @@ def test_without_bands_nothing_tells_them_apart(stars: Any, stars_table: Callabl
     assert metrics["accuracy"] < 0.75
     assert not looks_at_colours(load(tmp_path / "b").manifest)
     assert [line for line in said if "colours" in line] == [
-        "no colours: the labels have no bands, or no light curve has another band's within 1.5″"
+        "no colours: the labels have no passbands (numbers in filterid), or none has another's within 1.5″"
     ]
 
 
@@ -408,12 +413,25 @@ def with_periods(labels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return path
 
 
-def test_behind_a_gate_transients_have_their_own(with_periods: Path, release: Release, tmp_path: Path):
-    said = list[str]()
+def test_behind_a_gate_transients_have_their_own(
+    with_periods: Path, release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    said, seen, plain = list[str](), [], trees.fit_classes
+
+    def listen(table: np.ndarray, y: np.ndarray, *given: Any, **more: Any) -> trees.Trees:
+        seen.append((table[:, -1], y))
+        return plain(table, y, *given, **more)
+
+    monkeypatch.setattr(trees, "fit_classes", listen)
     survey = write_survey(tmp_path, bands=True)
     metrics = train(with_periods, gated(), tmp_path / "bundle", survey=survey, progress=said.append)
     assert "g_minus_r is known of 122 of 127 light curves, and of 95% of RRab: trees look at it" in said
     assert metrics["by_colour"]["known"] == {"n": 122, "accuracy": pytest.approx(1, abs=0.05)}
+    g_minus_r, y = seen[-1]  # the final fit: draws of all examples
+    told = np.isfinite(g_minus_r)
+    shares = [told[y == k].mean() for k in range(3)]
+    assert 0.6 < min(shares) <= max(shares) < 0.8
+    np.testing.assert_allclose(np.median(g_minus_r[told & (y == 2)]), -0.4, atol=0.3)
     bundle = load(tmp_path / "bundle")
     assert bundle.has_gate
     assert looks_at_colours(bundle.manifest)
@@ -460,16 +478,18 @@ def test_a_layout_of_ones_own_has_the_bands_that_are_there(trained, release: Rel
     assert (layout.name, layout.filterid) == ("mine", "filterid")
 
 
-@pytest.mark.parametrize("more", [-7, 7])
+@pytest.mark.parametrize("more", [-7, 7, 0])
 def test_a_release_that_changes_meanwhile_gives_no_rows(
     release: Release, trained, tmp_path: Path, monkeypatch, more
 ):
-    plain = classify.colours_of
-    monkeypatch.setattr(
-        classify, "colours_of", lambda *given: np.resize(plain(*given), (2 * N - 5 + more, 2))
-    )
+    def before(*given: Any) -> KnownColours:
+        known = colours_of(*given)
+        ids = np.roll(known.objectid, 1) if more == 0 else np.resize(known.objectid, 2 * N - 5 + more)
+        return KnownColours(ids, known.colours)
+
+    monkeypatch.setattr(classify, "colours_of", before)
     with pytest.raises(
-        OSError, match=rf"had {2 * N - 5 + more} light curves when it was read for colours, and"
+        OSError, match=r"others than when they were read|115 light curves, 122 when they were read before"
     ):
         run(release, recipe(), trained[0], tmp_path / "out", batch_epochs=80 * 9)
     assert not list((tmp_path / "out").rglob("*.parquet"))

@@ -51,12 +51,14 @@ def test_bands_are_read_where_they_are_numbers(tmp_path: Path):
     assert read_labelled(write(tmp_path, some), LAYOUTS).curves.filterid.tolist() == [2, 1, 3]
     floats = table().append_column("filterid", pa.array([2.0, None, 3.0]))
     assert read_labelled(write(tmp_path, floats), LAYOUTS).curves.filterid.tolist() == [2, 0, 3]
+    # nobody said that this is the column: it may be anything
     text = table().append_column("filterid", pa.array([None, "zr", "zi"]))
+    assert read_labelled(write(tmp_path, text), LAYOUTS).curves.filterid.tolist() == [0, 0, 0]
+    named = {"labelled": replace(LAYOUTS["labelled"], filterid="filterid")}
     with pytest.raises(
-        LayoutError,
-        match=r"labels.parquet: column 'filterid' is string, for example 'zr': passbands are numbers",
+        LayoutError, match=r"parquet: column 'filterid' is string, for example 'zr': passbands are"
     ):
-        read_labelled(write(tmp_path, text), LAYOUTS)
+        read_labelled(write(tmp_path, text), named)
 
 
 def test_colours_go_with_their_rows(tmp_path: Path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import tomllib
+from dataclasses import replace
 
 import pytest
 
@@ -123,6 +124,12 @@ def test_a_layout_of_your_own(recipe):
     assert layout.flags is None
     nested = recipe(MINIMAL + text + 'nested = "lc"\nflags = "q"\n').layout.choices()["mine"]
     assert nested.epoch_columns == ("lc.time", "lc.m", "lc.e", "lc.q")
+
+
+@pytest.mark.parametrize(("name", "known"), [("auto", list(LAYOUTS)), ("list", ["list"])])
+def test_the_passbands_column_of_a_known_layout(recipe, name, known):
+    found = recipe(MINIMAL + f'[layout]\nname = "{name}"\nfilterid = "band"\n').layout.choices()
+    assert found == {one: replace(LAYOUTS[one], filterid="band") for one in known}
 
 
 def test_a_layout_that_says_too_little(recipe):

@@ -13,7 +13,7 @@ import pytest
 
 from lightmill.models import choice as choices
 from lightmill.models.manifest import PeriodPart
-from lightmill.models.trees import Trees
+from lightmill.models.trees import Trees, fit_classes
 from lightmill.pipeline import tasks
 from lightmill.pipeline.candidates import COLUMNS
 from lightmill.pipeline.choose import Chosen, choose
@@ -175,15 +175,38 @@ def test_some_stars_are_trained_on_without_colours(stars, table):
 
 
 def test_that_a_colour_is_known_tells_nothing_of_the_class():
+    """Nor which of them: each set of known colours is of the same share of each class, however they were."""
     rng, n = np.random.default_rng(1), 9000
-    y, chance = np.arange(n) % 3, np.array([1.0, 0.6, 0.15])
-    known = np.where(rng.random(n) < chance[y], 0.5, np.nan)
-    told = choose_colours(np.stack([known, known], axis=1), y, np.arange(n), CLASSES, 5, quiet)
+    y, chance = np.arange(n) % 3, np.array([[1.0, 0.5], [0.6, 0.6], [0.3, 0.15]])
+    given = rng.random((n, 2)) < chance[y]
+    # of the second class only r − i that have g − r too
+    given[y == 1, 1] &= given[y == 1, 0]
+    told = choose_colours(np.where(given, 0.5, np.nan), y, np.arange(n), CLASSES, 5, quiet)
     assert told.names == COLOURS
-    left = np.isfinite(known) & ~told.hidden[:, 0]
-    for k in range(3):
-        # three quarters of what the poorest class has; four standard errors of a share of 3000
-        assert left[y == k].mean() == pytest.approx(0.75 * 0.15, abs=0.024)
+    left = given & ~told.hidden
+    sets = [np.bincount(left[y == k] @ [1, 2], minlength=4) / (y == k).sum() for k in range(3)]
+    np.testing.assert_allclose(sets[1], sets[0], atol=1e-3)  # quotas are whole light curves
+    np.testing.assert_allclose(sets[2], sets[0], atol=1e-3)
+    assert sets[0][0] >= 0.25
+    # both; g − r alone, from what the last class has of it; r − i alone, from what the second class has left of both
+    assert sets[0][3] == pytest.approx(0.75 * 0.75 * 0.045, abs=0.01)
+    assert sets[0][1] == pytest.approx(0.75 * 0.3 - sets[0][3], abs=0.02)
+
+
+def test_where_a_class_has_one_colour_only_with_the_other(stars, table):
+    """Noise for colours, known in other sets of each class, must not tell classes apart out of fold."""
+    rng, n = np.random.default_rng(2), 6000
+    y = np.arange(n) % 2
+    given = np.stack([(y == 0) | (rng.random(n) < 0.5), rng.random(n) < 0.5], axis=1)
+    given[y == 1, 0] = given[y == 1, 1]
+    noise = np.where(given, rng.normal(size=(n, 2)), np.nan)
+    told = choose_colours(noise, y, np.arange(n), CLASSES[:2], 5, quiet)
+    half = np.arange(n) < n // 2
+    fitted = fit_classes(np.where(told.hidden, np.nan, noise)[half], y[half], 2, rounds=60, leaves=8)
+    right = (fitted.margin(noise[~half]).ravel() > 0) == (y[~half] == 1)
+    assert right.mean() < 0.55
+    naive = fit_classes(noise[half], y[half], 2, rounds=60, leaves=8)
+    assert ((naive.margin(noise[~half]).ravel() > 0) == (y[~half] == 1)).mean() > 0.7
 
 
 def test_a_class_without_colours_is_enough_to_leave_them_out(stars, table):
@@ -195,7 +218,10 @@ def test_a_class_without_colours_is_enough_to_leave_them_out(stars, table):
         "needed"
     ) in said
     _, said = with_colours(stars, table, np.full(N, False))
-    assert "no colours: the labels have no bands, or no light curve has another band's within 1.5″" in said
+    assert (
+        "no colours: the labels have no passbands (numbers in filterid), or none has another's within 1.5″"
+        in said
+    )
 
 
 # Periods
