@@ -54,16 +54,10 @@ class LayoutTable(_Table):
     def choices(self) -> dict[str, Layout]:
         """The layouts that a release may have under this recipe, by name."""
         given = self.model_dump(exclude_none=True)  # not exclude_unset: a bundle remembers all fields
-        known = (
-            LAYOUTS
-            if self.name == "auto"
-            else {self.name: LAYOUTS[self.name]}
-            if self.name in LAYOUTS
-            else {}
-        )
-        if known and set(given) <= {"name", "filterid"}:
+        usual = LAYOUTS if self.name == "auto" else {k: v for k, v in LAYOUTS.items() if k == self.name}
+        if usual and set(given) <= {"name", "filterid"}:
             bands = {"filterid": given["filterid"]} if "filterid" in given else {}
-            return {name: replace(layout, **bands) for name, layout in known.items()}
+            return {name: replace(layout, **bands) for name, layout in usual.items()}
         required = ("t", "mag", "magerr", "objectid", "ra", "dec")
         missing = [key for key in required if not given.get(key)]
         if missing:

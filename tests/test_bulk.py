@@ -159,6 +159,15 @@ def test_one_file_with_another_type(write, tmp_path, no_cluster):
         import_files([one, two], tmp_path / "out")
 
 
+def test_one_file_with_a_column_more(write, tmp_path, no_cluster):
+    """A period is known of a labelled table: still the same layout, and the column is named."""
+    one, two = write("a.parquet"), write("b.parquet")
+    table = pq.read_table(two)
+    pq.write_table(table.append_column("period", pa.array([0.5] * len(table))), two)
+    with pytest.raises(BulkError, match=r"b\.parquet differs from .*period: double"):
+        import_files([one, two], tmp_path / "out")
+
+
 def test_no_file(tmp_path, no_cluster):
     with pytest.raises(BulkError, match=r"no file or folder .*nothing"):
         import_files([tmp_path / "nothing"], tmp_path / "out")
