@@ -46,7 +46,11 @@ class KnownColours:
         """
         own = slice(start, start + len(batch))
         if not np.array_equal(self.objectid[own], batch.objectid):
-            raise OSError(errno.ESTALE, "light curves are others than when they were read for their colours")
+            raise OSError(
+                errno.ESTALE,
+                "light curves are others than when they were read for their colours: the release is being changed; run "
+                "again when that has ended",
+            )
         return self.colours[own]
 
     def of(self, objectid: int) -> np.ndarray:

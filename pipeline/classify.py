@@ -135,7 +135,9 @@ def classify_unit(unit: Unit) -> Receipt:
         rejected.append(refused)
     if known is not None and rows_in < len(known.objectid):
         raise OSError(
-            errno.ESTALE, f"{unit}: {rows_in} light curves, {len(known.objectid)} when they were read before"
+            errno.ESTALE,
+            f"{unit}: {rows_in} light curves, {len(known.objectid)} when they were read before: the release is being "
+            "changed; run again when that has ended",
         )
     with stage("commit"):
         accepted = _sorted(tables, row_schema(bundle.leaves))

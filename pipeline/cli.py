@@ -167,7 +167,10 @@ def simulate(
 @app.command()
 def train(
     labels: Annotated[
-        Path, typer.Option(help="Labelled light curves: Parquet with id, label, mjd[], mag[], magerr[].")
+        Path,
+        typer.Option(
+            help="Labelled light curves: Parquet with id, label, mjd[], mag[], magerr[]; filterid, ra, dec for colours."
+        ),
     ],
     out: Out,
     recipe: Annotated[str, typer.Option(help="Recipe to train for, by name or path.")] = "ztf-dr",

@@ -77,8 +77,8 @@ def search(
     offsets : (n + 1,) integer; light curve i owns the epochs offsets[i]:offsets[i + 1]
     fmin, fmax : frequencies looked at [1/d]; nothing below one cycle over the baseline
     oversampling : frequencies to a resolution element 1/T, at least 1
-    candidates : peaks that are judged, each with half its frequency. Doubles and day aliases are peaks themselves: to
-        judge those of the three highest peaks besides finds the period of one star more in a thousand
+    candidates : peaks that are judged, each with half its frequency. Doubles and day aliases are judged only where
+        they are peaks themselves: those of the three highest, besides, find 14 more of 8,144 CRTS stars (P, P/2, 2P)
     device : "cuda": the current CUDA device; the same candidates, sums of float32 taken in another order
 
     Raises
