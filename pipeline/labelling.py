@@ -74,8 +74,8 @@ def label(
     ----------
     votes, columns, aliases, abstain : see `ballots.read_votes`
     light_curves : Parquet file in one of `layouts` (default: all known); labels in it do not matter
-    out : Parquet file to write: `id, label, ra, dec, mjd[], mag[], magerr[], votes, agreement`, and `group`, `filterid` and
-        `period` where the light curves have them
+    out : Parquet file to write: `id, label, ra, dec, mjd[], mag[], magerr[], votes, agreement`, and `group`,
+        `filterid` and `period` where the light curves have them
     bad_flags : epochs with one of these bits are left out, for the table has no flags
 
     Raises
