@@ -1,7 +1,8 @@
 """Period search: every frequency of every light curve of a ragged batch, in a fraction of a millisecond each.
 
 Peaks of the power of the weighted magnitudes less their mean (`period_fold`: the night fold), then harmonic fits with
-a floating mean that refine and rank them and their halves (`period_fit`); those of one harmonic are Lomb-Scargle's.
+a floating mean that refine and rank them, their halves, and doubles and day aliases of the highest (`period_fit`);
+those of one harmonic are Lomb-Scargle's.
 Light curves whose folds have one shape are transformed together, a few at a time: the transforms are scipy's,
 everything else is compiled.
 """
@@ -34,7 +35,7 @@ class Periods:
 
     Nothing is searched, and all is NaN, in light curves of fewer than FEWEST epochs, of magnitudes that are equal but
     for a few outliers, of a baseline that holds no cycle of `fmax` or that no grid can hold, or of numbers whose
-    squares float32 cannot hold (no magnitudes are such). With c = 2 · candidates, float64:
+    squares float32 cannot hold (no magnitudes are such). With c = 2 · `period_fit.summits(candidates)`, float64:
     """
 
     candidates: (
@@ -77,8 +78,8 @@ def search(
     offsets : (n + 1,) integer; light curve i owns the epochs offsets[i]:offsets[i + 1]
     fmin, fmax : frequencies looked at [1/d]; nothing below one cycle over the baseline
     oversampling : frequencies to a resolution element 1/T, at least 1
-    candidates : peaks that are judged, each with half its frequency. Doubles and day aliases are judged only where
-        they are peaks themselves: those of the three highest, besides, find 14 more of 8,144 CRTS stars (P, P/2, 2P)
+    candidates : peaks that are judged. So are the double and the day aliases (a cycle a day more, and less) of the
+        three highest, and half the frequency of each of all these
     device : "cuda": the current CUDA device; the same candidates, sums of float32 taken in another order
 
     Raises
@@ -102,7 +103,7 @@ def search(
     asked = plan(
         t, mag, magerr, offsets, fmin=fmin, fmax=fmax, oversampling=oversampling, candidates=candidates
     )
-    found = nothing(len(asked.days), 2 * candidates)
+    found = nothing(len(asked.days), 2 * period_fit.summits(candidates))
     if device == "cuda":
         from lightmill.pipeline.period_cuda import search_on_device  # needs numba.cuda, which few have
 

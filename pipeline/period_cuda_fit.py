@@ -5,6 +5,7 @@ are other ones, and what is shared between lanes: sums, normal equations and R²
 All candidates of a few thousand light curves pass one step after the other.
 
     climb    each peak to its summit            one warp a peak
+    climb    relatives of the highest to theirs one warp a relative
     pick     which frequencies, and halves      one thread a light curve
     judge    fits and ranks                     one warp a candidate, as below
     polish   the best moved to where they fit
@@ -27,7 +28,7 @@ from numba.core import config
 
 from lightmill.pipeline import period_fit
 from lightmill.pipeline.period import FITTED, HARMONICS, POLISHED
-from lightmill.pipeline.period_fit import EXPLAINED, FREQUENCY, POWER, RANK, SAME, STEPS, TWO, ZERO
+from lightmill.pipeline.period_fit import EXPLAINED, FREQUENCY, POWER, RANK, RELATIVES, SAME, STEPS, TWO, ZERO
 
 if TYPE_CHECKING:
     from lightmill.pipeline.period_cuda import Curves
@@ -63,26 +64,30 @@ def on_device(kernel: Any, **others: Any) -> Any:
 NUMPY = _mathematics()
 _turn, _significance = on_device(period_fit._turn), on_device(period_fit.significance)
 _normal_equations, _nested = on_device(period_fit._normal_equations), on_device(period_fit._nested)
-_rank, _listed = on_device(period_fit._rank), on_device(period_fit._listed)
-_solve = on_device(period_fit._solve)
+_rank, _solve = on_device(period_fit._rank), on_device(period_fit._solve)
+_relative = on_device(period_fit._relative)
+_listed = on_device(period_fit._listed)
+_pick = on_device(period_fit._pick, _listed=_listed)
 
 
 def judge(curves: Curves, some: Any, keys: Any) -> np.ndarray:
     """Candidates of some light curves, from the highest rank down, NaN behind the last.
 
-    some : (k,) int64; keys : (k, P) uint64. Returns (k, 2 P, WIDE + 1) float64: `period_fit`'s rows, and the score.
+    some : (k,) int64; keys : (k, P) uint64. Returns (k, c, WIDE + 1) float64: `period_fit`'s rows, and the score.
     """
-    k, most = keys.shape
-    c = curves
+    k, peaks = keys.shape
+    summits = period_fit.summits(peaks)
+    most, c = 2 * summits, curves
     epochs = c.time, c.weight, c.product, c.offsets, c.variance, some
-    climbed, counts = cuda.device_array((k, most, 2), np.float64), cuda.device_array(k, np.int64)
-    rows, polished = (cuda.device_array((k, 2 * most, WIDE), np.float64) for _ in range(2))
-    told = cuda.device_array((k, 2 * most, WIDE + 1), np.float64)
-    _climb_peaks[(k, most), LANES](*epochs, keys, c.step, climbed)
-    _pick[-(-k // LANES), LANES](c.time, c.offsets, some, keys, climbed, c.lowest, c.highest, rows, counts)
-    _judge_rows[(k, 2 * most), LANES](*epochs, counts, rows)
-    _polish[(k, 2 * most), LANES](*epochs, counts, rows, c.lowest, c.highest, POLISHED, polished)
-    _tell[(k, 2 * most), LANES](c.offsets, some, c.number, counts, polished, told)
+    climbed, counts = cuda.device_array((k, summits, 2), np.float64), cuda.device_array(k, np.int64)
+    rows, polished = (cuda.device_array((k, most, WIDE), np.float64) for _ in range(2))
+    told = cuda.device_array((k, most, WIDE + 1), np.float64)
+    _climb_peaks[(k, peaks), LANES](*epochs, keys, c.step, climbed)
+    _climb_relatives[(k, summits - peaks), LANES](*epochs, peaks, c.step, c.lowest, c.highest, climbed)
+    _pick_rows[-(-k // LANES), LANES](c.time, c.offsets, some, climbed, c.lowest, c.highest, rows, counts)
+    _judge_rows[(k, most), LANES](*epochs, counts, rows)
+    _polish[(k, most), LANES](*epochs, counts, rows, c.lowest, c.highest, POLISHED, polished)
+    _tell[(k, most), LANES](c.offsets, some, c.number, counts, polished, told)
     return told.copy_to_host()
 
 
@@ -216,34 +221,41 @@ def _climb(f, epochs, df, work):
 
 @cuda.jit
 def _climb_peaks(time, weight, product, offsets, variance, some, keys, step, climbed):
-    """Frequency and power of each peak; where there is none, nothing."""
+    """Frequency and power of each peak; where there is none, zeros."""
     j, peak = cuda.blockIdx.x, cuda.blockIdx.y
     i, key, work = some[j], keys[j, peak], _workspace()
-    if key == NONE:
-        return
-    at = np.int64(LOW - (key & LOW))
-    f, height = _climb(at * step[i], _epochs(time, weight, product, offsets, i), step[i], work)
+    f = height = 0.0
+    if key != NONE:
+        at = np.int64(LOW - (key & LOW))
+        f, height = _climb(at * step[i], _epochs(time, weight, product, offsets, i), step[i], work)
     if cuda.threadIdx.x == 0:
         climbed[j, peak, 0], climbed[j, peak, 1] = f, TWO * height / variance[i]
 
 
 @cuda.jit
-def _pick(time, offsets, some, keys, climbed, lowest, highest, rows, counts):
-    """As `period_fit._list`, a thread a light curve: what is to be judged, its frequency and power."""
+def _climb_relatives(time, weight, product, offsets, variance, some, peaks, step, lowest, highest, climbed):
+    """The same of the relatives of the highest peaks, behind the `peaks`."""
+    j, k = cuda.blockIdx.x, cuda.blockIdx.y
+    i, peak, work = some[j], k // RELATIVES, _workspace()
+    f = height = 0.0
+    if peak < peaks and climbed[j, peak, 0] > 0.0:
+        epochs = _epochs(time, weight, product, offsets, i)
+        at, resolution = _relative(climbed[j, peak, 0], k % RELATIVES), 1.0 / (epochs[0][-1] - epochs[0][0])
+        if lowest[i] <= at <= highest[i] and not _listed(at, climbed[j, :peaks], resolution):
+            at, _ = _climb(at, epochs, step[i], work)
+            f, height = _climb(at, epochs, 0.0, work)
+    if cuda.threadIdx.x == 0:
+        climbed[j, peaks + k, 0], climbed[j, peaks + k, 1] = f, TWO * height / variance[i]
+
+
+@cuda.jit
+def _pick_rows(time, offsets, some, climbed, lowest, highest, rows, counts):
+    """What is to be judged, its frequency and power: a thread a light curve."""
     j = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
-    if j >= some.size:
-        return
-    i, count = some[j], 0
-    apart = SAME / (time[offsets[i + 1] - 1] - time[offsets[i]])
-    for peak in range(keys.shape[1]):
-        if keys[j, peak] == NONE:
-            break
-        for part in range(1, 3):
-            f = min(climbed[j, peak, 0], highest[i]) / part
-            if f >= lowest[i] and not _listed(f, rows[j, :count], apart):
-                rows[j, count, FREQUENCY], rows[j, count, POWER] = f, climbed[j, peak, 1]
-                count += 1
-    counts[j] = count
+    if j < some.size:
+        i = some[j]
+        apart = SAME / (time[offsets[i + 1] - 1] - time[offsets[i]])
+        counts[j] = _pick(climbed[j], lowest[i], highest[i], apart, rows[j])
 
 
 @cuda.jit

@@ -9,6 +9,9 @@ the 2H normal equations gives every R²_h on the way. h harmonics have the rank
 twice the gain in ln likelihood less a penalty for each parameter (Schwarz 1978, but twice as strict), so that half a
 frequency is preferred only where the two halves of its cycle differ.
 
+A star's frequency need not be a peak itself: it may be half of one, as a binary's is, or lie a day's alias away from
+one. So the half of every frequency is fitted too, and of the RELATED highest peaks the double and the day aliases.
+
 The chance that noise does as well is that of one frequency times the number of frequencies that were looked at.
 For one frequency R²_h of noise, whatever its size, follows the Beta distribution (h, (n − 2h − 1)/2), whose tail is a
 finite sum; the number is h √z W with W = fmax · T and z = −½ (n − 2h − 1) ln(1 − R²_h), after Baluev (2008, MNRAS 385,
@@ -26,7 +29,7 @@ from numba import njit
 
 from lightmill.pipeline import radix
 
-__all__ = ["judge", "significance", "weigh", "workspace"]
+__all__ = ["judge", "significance", "summits", "weigh", "workspace"]
 
 PENALTY = 2.0  #: of each parameter, in units of ln n
 RIDGE = 1e-5  #: added to the normal equations' diagonal (about ½): epochs at a few phases alone leave them singular
@@ -36,6 +39,8 @@ CLOSE = 0.05  #: of a cycle over the baseline: the three fits of a parabola are 
 FARTHEST = 5.0  #: move of one parabola, in these steps
 NEAR = 1.0  #: a move so short is the last
 SAME = 0.2  #: frequencies closer than this over the baseline are one
+RELATED = 3  #: highest peaks of which the double and the day aliases are judged too, peaks themselves or not
+RELATIVES = 3  #: that each of them has: twice its frequency, a cycle a day more, and one less
 BRIGHTER, FAINTER = 0.3, 1.0  #: 5 % to 95 % ranges beyond which magnitudes are drawn in: eclipses may be deep
 SOFTER = 0.1  #: of that range, added to the errors in quadrature
 ROUNDING = 1e-12  #: of a magnitude, a generous one: equal magnitudes differ by so much from their mean
@@ -62,16 +67,22 @@ _inline = njit(
 )
 
 
+def summits(peaks: int) -> int:
+    """Of so many peaks and the relatives of the highest; each is judged with its half."""
+    return peaks + RELATED * RELATIVES
+
+
 def workspace(longest: int, peaks: int, harmonics: int, fitted: int) -> tuple[np.ndarray, ...]:
     """Scratch for light curves of at most `longest` epochs and so many peaks: waves, sums, normal equations, solution,
-    R², and a row for each candidate with `fitted` harmonics' coefficients."""
+    R², a row for each candidate with `fitted` harmonics' coefficients, frequency and height of each summit."""
     return (
         np.empty((4, longest), np.float32),
         np.empty((4, 2 * harmonics + 1)),
         np.empty((2 * harmonics, 2 * harmonics)),
         np.empty(2 * harmonics),
         np.empty(harmonics),
-        np.empty((2 * peaks, EXPLAINED + harmonics + 2 * fitted)),
+        np.empty((2 * summits(peaks), EXPLAINED + harmonics + 2 * fitted)),
+        np.empty((summits(peaks), 2)),
     )
 
 
@@ -124,7 +135,7 @@ def judge(
     time, weight, product, offsets, variance, some, peaks, counts, step, lowest, highest, frequencies, polished, work,
     candidates, rank, score, explained, power, wave,
 ):  # fmt: skip
-    """Refine the peaks of some light curves' power spectra, fit them and their halves, and rank them.
+    """Refine the peaks of some light curves' power spectra, fit them and their relatives, and rank them.
 
     some : (k,) int64, which of the n light curves; peaks : (k, P) int64, of which the first counts[j] are filled, in
     units of step[i] [1/d]; lowest, highest : (n,) float64, frequencies allowed; frequencies : (n,) float64, how many
@@ -157,18 +168,50 @@ def judge(
 
 @_inline
 def _list(epochs, variance, peaks, df, lowest, highest, work):
-    """The candidates of one light curve, a row each as `_judge` fills it, and how many they are."""
-    time, found = epochs[0], work[5]
-    apart = SAME / (time[time.size - 1] - time[0])
-    count = 0
-    for i in range(peaks.size):
-        f, height = _climb(peaks[i] * df, epochs, df, work[0])
-        for part in range(1, 3):
-            g = min(f, highest) / part
-            if g >= lowest and not _listed(g, found[:count], apart):
-                _judge(g, TWO * height / variance, epochs, variance, work, found[count])
-                count += 1
+    """The candidates of one light curve, a row each as `_judge` fills it, and how many they are.
+
+    A relative that lies within 1/T of a peak is that peak.
+    """
+    time, found, climbed, most = epochs[0], work[5], work[6], peaks.size
+    resolution = 1.0 / (time[time.size - 1] - time[0])
+    for i in range(most):
+        climbed[i] = _climb(peaks[i] * df, epochs, df, work[0])
+    relatives = RELATIVES * min(RELATED, most)
+    for k in range(relatives):
+        climbed[most + k] = 0.0, 0.0
+        f = _relative(climbed[k // RELATIVES, 0], k % RELATIVES)
+        if lowest <= f <= highest and not _listed(f, climbed[:most], resolution):
+            f, _ = _climb(f, epochs, df, work[0])
+            # there need not be a peak, so it may have come far: the height anew, from where it is
+            climbed[most + k] = _climb(f, epochs, 0.0, work[0])
+    count = _pick(climbed[: most + relatives], lowest, highest, SAME * resolution, found)
+    for c in range(count):
+        _judge(found[c, FREQUENCY], TWO * found[c, POWER] / variance, epochs, variance, work, found[c])
     return found, count
+
+
+@_inline
+def _relative(f, which):
+    """Twice a frequency [1/d], a cycle a day more, or one less: a negative frequency is its positive."""
+    if which == 0:
+        return 2.0 * f
+    return f + 1.0 if which == 1 else abs(f - 1.0)
+
+
+@_inline
+def _pick(climbed, lowest, highest, apart, rows):
+    """Summits and their halves, none twice, into the rows' FREQUENCY and POWER, and how many they are.
+
+    climbed : (k, 2) float64, frequency [1/d], 0 for none, and height
+    """
+    count = 0
+    for i in range(len(climbed)):
+        for part in range(1, 3):
+            f = min(climbed[i, 0], highest) / part
+            if f >= lowest and not _listed(f, rows[:count], apart):
+                rows[count, FREQUENCY], rows[count, POWER] = f, climbed[i, 1]
+                count += 1
+    return count
 
 
 @_inline
@@ -295,7 +338,7 @@ def _climb(f, epochs, df, waves):
 @_inline
 def _explain(f, epochs, variance, work, harmonics):
     """R² of 1…`harmonics` harmonics of f into work[4]; the factor, and what it makes of the data, into work[2:4]."""
-    waves, sums, normal, solution, found, _ = work
+    waves, sums, normal, solution, found = work[:5]
     time, weight, product = epochs
     n = time.size
     cosine, sine, c, s = waves[0, :n], waves[1, :n], waves[2, :n], waves[3, :n]

@@ -110,11 +110,44 @@ def test_the_highest_peaks_of_the_power_spectrum_are_candidates(times):
     assert np.abs(here - found.power[0, POLISHED : POLISHED + len(rest)]).min(0).max(initial=0) < 2e-3
 
 
+@pytest.mark.parametrize("frequency", [0.0713, 0.41, 0.731, 3.317, 12.93, 24.71])
+@pytest.mark.parametrize("times", ["nights", "sidereal", "all hours"])
+def test_half_double_and_day_aliases_of_the_highest_peak_are_candidates(times, frequency):
+    """One peak is asked for: what else is listed is related to it, and nothing beyond what was asked."""
+    t, mag, magerr = star(times, 200, frequency, overtone=0.1)
+    found = search(*batch((t, mag, magerr)), candidates=1)
+    listed = found.candidates[0][np.isfinite(found.candidates[0])]
+    related = np.array([1.0, 2.0, 0.0, 0.0]) * frequency + [0, 0, frequency + 1, abs(frequency - 1)]
+    expected = np.concatenate([related, related / 2])
+    expected = expected[(expected >= 1 / t[-1]) & (np.concatenate([related, related]) <= 25)]
+    # each climbed to the summit next to it, at most a step of the grid away, and from there to where it fits best
+    distance = np.abs(listed[:, None] - expected) * t[-1]
+    assert (distance.min(axis=0) < 2).all()
+    assert (distance.min(axis=1) < 2).all()
+    assert len(listed) <= len(expected)
+
+
+def test_an_alias_of_the_highest_peak_may_be_the_period():
+    """A saw tooth at few epochs: the highest peak is often a day off, and the harmonics of its alias tell."""
+    stars = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        t = np.sort(rng.integers(0, 400, 40) + rng.uniform(0.3, 0.5, 40))
+        t -= t[0]
+        stars.append((t, 16 + 0.8 * (1.731 * t % 1) + 0.02 * rng.standard_normal(40), np.full(40, 0.02)))
+    found = search(*batch(*stars), candidates=1)
+    highest = found.candidates[np.arange(60), np.nanargmax(found.power, axis=1)]
+    peaks, periods = (np.abs(f - 1.731) < 1e-3 for f in (highest, found.frequency))
+    assert 20 < peaks.sum() < 50
+    assert (periods & ~peaks).sum() > 2 * (peaks & ~periods).sum()
+    assert periods.sum() > peaks.sum() + 5
+
+
 @pytest.mark.parametrize("n", [FEWEST, 25, 64, 300, 1000])
 def test_what_harmonics_explain_is_that_of_least_squares(n):
     t, mag, magerr = star("nights", n, 1.87, overtone=0.15)
     found = search(*batch((t, mag, magerr)))
-    for c in range(0, 60, 7):
+    for c in range(0, found.rank.shape[1], 7):
         if not np.isfinite(found.candidates[0, c]):
             continue
         for h in (1, 2, HARMONICS):
@@ -331,8 +364,9 @@ def test_an_unknown_device():
 def test_an_empty_batch():
     found = search(np.empty(0), np.empty(0), np.empty(0), np.array([0]))
     assert found.frequency.shape == (0,)
-    assert found.candidates.shape == (0, 60)
-    assert found.explained.shape == (0, 60, HARMONICS)
+    most = 2 * period_fit.summits(30)
+    assert found.candidates.shape == (0, most)
+    assert found.explained.shape == (0, most, HARMONICS)
 
 
 @pytest.mark.parametrize(
