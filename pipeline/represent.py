@@ -19,7 +19,7 @@ from lightmill.pipeline.stages import Stages
 
 __all__ = ["REPRESENTATION", "represent", "shape_of"]
 
-REPRESENTATION = 1  #: raised by hand whenever the same light curve gives other inputs
+REPRESENTATION = 2  #: raised by hand whenever the same light curve gives other inputs
 
 
 def represent(
