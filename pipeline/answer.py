@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # loading it takes TensorFlow's types along
 
 __all__ = ["Answers", "answer"]
 
-AT_ONCE = 8192  #: light curves that pass the gate: 17 MB of images, 60 MB of candidate periods
+AT_ONCE = 8192  #: light curves that pass the gate: 17 MB of images, 92 MB of candidate periods
 
 
 @dataclass(frozen=True)

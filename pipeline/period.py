@@ -35,16 +35,17 @@ class Periods:
 
     Nothing is searched, and all is NaN, in light curves of fewer than FEWEST epochs, of magnitudes that are equal but
     for a few outliers, of a baseline that holds no cycle of `fmax` or that no grid can hold, or of numbers whose
-    squares float32 cannot hold (no magnitudes are such). With c = 2 · `period_fit.summits(candidates)`, float64:
+    squares float32 cannot hold (no magnitudes are such). With c = 2 · `period_fit.with_relatives(candidates)`, float64;
+    no two are nearer than 0.2/T, but where several of the first POLISHED fit best at one place:
     """
 
-    candidates: (
-        np.ndarray
-    )  #: (n, c) [1/d], within what was asked; the first POLISHED moved to where they fit best
+    candidates: np.ndarray  #: (n, c) [1/d], within what was asked; the first POLISHED where they fit best
     rank: np.ndarray  #: (n, c), see `period_fit`
     score: np.ndarray  #: (n, c), −log10 of the chance that white noise of these errors does as well anywhere
     explained: np.ndarray  #: (n, c, HARMONICS), R² of 1…HARMONICS harmonics
-    power: np.ndarray  #: (n, c), 2|Σ w y exp(−2πift)|² / Σ w y², of the peak that it, or twice it, is
+    power: (
+        np.ndarray
+    )  #: (n, c), 2|Σ w y exp(−2πift)|² / Σ w y², of the peak or relative that it, or twice it, is
     wave: np.ndarray  #: (n, c, 2 · FITTED) [mag], cos and sin of each harmonic, from mid-time
 
     @property
@@ -103,7 +104,7 @@ def search(
     asked = plan(
         t, mag, magerr, offsets, fmin=fmin, fmax=fmax, oversampling=oversampling, candidates=candidates
     )
-    found = nothing(len(asked.days), 2 * period_fit.summits(candidates))
+    found = nothing(len(asked.days), 2 * period_fit.with_relatives(candidates))
     if device == "cuda":
         from lightmill.pipeline.period_cuda import search_on_device  # needs numba.cuda, which few have
 

@@ -43,7 +43,7 @@ from lightmill.pipeline.period_plan import Plan
 __all__ = ["search_on_device"]
 
 AT_ONCE = 2**27  #: cells of the grids that are transformed together: half a gigabyte, their spectra another
-JUDGED = 2**19  #: summits that are judged together, at 850 bytes each
+JUDGED = 2**19  #: peaks and relatives that are judged together, at 900 bytes each
 
 NO_DEVICE = (
     "no CUDA device: numba.cuda finds no driver or no GPU. Install NVIDIA's driver and `pip install numba-cuda[cu13]` "
@@ -78,7 +78,7 @@ def search_on_device(asked: Plan, fmax: float, candidates: int, found: Periods) 
     curves = Curves.upload(**vars(asked.epochs), **vars(asked.looked), day=night.day, dusk=night.dusk)
     keys = _peaks(curves, loads, night.rows, asked.days, fmax, candidates)
     chosen = np.concatenate(loads)
-    at_once = max(1, JUDGED // period_fit.summits(candidates))
+    at_once = max(1, JUDGED // period_fit.with_relatives(candidates))
     for a in range(0, len(chosen), at_once):
         some = chosen[a : a + at_once]
         _write(judge(curves, cuda.to_device(some), keys[a : a + len(some)]), some, found)

@@ -5,7 +5,7 @@ are other ones, and what is shared between lanes: sums, normal equations and R²
 All candidates of a few thousand light curves pass one step after the other.
 
     climb    each peak to its summit            one warp a peak
-    climb    relatives of the highest to theirs one warp a relative
+    relate   doubles and day aliases of some    one warp a relative
     pick     which frequencies, and halves      one thread a light curve
     judge    fits and ranks                     one warp a candidate, as below
     polish   the best moved to where they fit
@@ -65,9 +65,8 @@ NUMPY = _mathematics()
 _turn, _significance = on_device(period_fit._turn), on_device(period_fit.significance)
 _normal_equations, _nested = on_device(period_fit._normal_equations), on_device(period_fit._nested)
 _rank, _solve = on_device(period_fit._rank), on_device(period_fit._solve)
-_relative = on_device(period_fit._relative)
 _listed = on_device(period_fit._listed)
-_pick = on_device(period_fit._pick, _listed=_listed)
+_relative, _pick = (on_device(f, _listed=_listed) for f in (period_fit._relative, period_fit._pick))
 
 
 def judge(curves: Curves, some: Any, keys: Any) -> np.ndarray:
@@ -76,15 +75,15 @@ def judge(curves: Curves, some: Any, keys: Any) -> np.ndarray:
     some : (k,) int64; keys : (k, P) uint64. Returns (k, c, WIDE + 1) float64: `period_fit`'s rows, and the score.
     """
     k, peaks = keys.shape
-    summits = period_fit.summits(peaks)
-    most, c = 2 * summits, curves
+    bases = period_fit.with_relatives(peaks)
+    most, c = 2 * bases, curves
     epochs = c.time, c.weight, c.product, c.offsets, c.variance, some
-    climbed, counts = cuda.device_array((k, summits, 2), np.float64), cuda.device_array(k, np.int64)
+    based, counts = cuda.device_array((k, bases, 2), np.float64), cuda.device_array(k, np.int64)
     rows, polished = (cuda.device_array((k, most, WIDE), np.float64) for _ in range(2))
     told = cuda.device_array((k, most, WIDE + 1), np.float64)
-    _climb_peaks[(k, peaks), LANES](*epochs, keys, c.step, climbed)
-    _climb_relatives[(k, summits - peaks), LANES](*epochs, peaks, c.step, c.lowest, c.highest, climbed)
-    _pick_rows[-(-k // LANES), LANES](c.time, c.offsets, some, climbed, c.lowest, c.highest, rows, counts)
+    _climb_peaks[(k, peaks), LANES](*epochs, keys, c.step, c.lowest, c.highest, based)
+    _relate[(k, bases - peaks), LANES](*epochs, peaks, c.lowest, c.highest, based)
+    _pick_rows[-(-k // LANES), LANES](c.time, c.offsets, some, based, c.lowest, rows, counts)
     _judge_rows[(k, most), LANES](*epochs, counts, rows)
     _polish[(k, most), LANES](*epochs, counts, rows, c.lowest, c.highest, POLISHED, polished)
     _tell[(k, most), LANES](c.offsets, some, c.number, counts, polished, told)
@@ -220,7 +219,7 @@ def _climb(f, epochs, df, work):
 
 
 @cuda.jit
-def _climb_peaks(time, weight, product, offsets, variance, some, keys, step, climbed):
+def _climb_peaks(time, weight, product, offsets, variance, some, keys, step, lowest, highest, bases):
     """Frequency and power of each peak; where there is none, zeros."""
     j, peak = cuda.blockIdx.x, cuda.blockIdx.y
     i, key, work = some[j], keys[j, peak], _workspace()
@@ -228,34 +227,35 @@ def _climb_peaks(time, weight, product, offsets, variance, some, keys, step, cli
     if key != NONE:
         at = np.int64(LOW - (key & LOW))
         f, height = _climb(at * step[i], _epochs(time, weight, product, offsets, i), step[i], work)
+        f = min(max(f, lowest[i]), highest[i])
     if cuda.threadIdx.x == 0:
-        climbed[j, peak, 0], climbed[j, peak, 1] = f, TWO * height / variance[i]
+        bases[j, peak, 0], bases[j, peak, 1] = f, TWO * height / variance[i]
 
 
 @cuda.jit
-def _climb_relatives(time, weight, product, offsets, variance, some, peaks, step, lowest, highest, climbed):
+def _relate(time, weight, product, offsets, variance, some, peaks, lowest, highest, bases):
     """The same of the relatives of the highest peaks, behind the `peaks`."""
     j, k = cuda.blockIdx.x, cuda.blockIdx.y
     i, peak, work = some[j], k // RELATIVES, _workspace()
     f = height = 0.0
-    if peak < peaks and climbed[j, peak, 0] > 0.0:
+    if peak < peaks and bases[j, peak, 0] > 0.0:
         epochs = _epochs(time, weight, product, offsets, i)
-        at, resolution = _relative(climbed[j, peak, 0], k % RELATIVES), 1.0 / (epochs[0][-1] - epochs[0][0])
-        if lowest[i] <= at <= highest[i] and not _listed(at, climbed[j, :peaks], resolution):
-            at, _ = _climb(at, epochs, step[i], work)
-            f, height = _climb(at, epochs, 0.0, work)
+        resolution = 1.0 / (epochs[0][-1] - epochs[0][0])
+        f = _relative(k % RELATIVES, bases[j, peak, 0], bases[j, :peaks], resolution, lowest[i], highest[i])
+        if f > 0.0:
+            f, height = _climb(f, epochs, 0.0, work)
     if cuda.threadIdx.x == 0:
-        climbed[j, peaks + k, 0], climbed[j, peaks + k, 1] = f, TWO * height / variance[i]
+        bases[j, peaks + k, 0], bases[j, peaks + k, 1] = f, TWO * height / variance[i]
 
 
 @cuda.jit
-def _pick_rows(time, offsets, some, climbed, lowest, highest, rows, counts):
+def _pick_rows(time, offsets, some, bases, lowest, rows, counts):
     """What is to be judged, its frequency and power: a thread a light curve."""
     j = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
     if j < some.size:
         i = some[j]
         apart = SAME / (time[offsets[i + 1] - 1] - time[offsets[i]])
-        counts[j] = _pick(climbed[j], lowest[i], highest[i], apart, rows[j])
+        counts[j] = _pick(bases[j], lowest[i], apart, rows[j])
 
 
 @cuda.jit

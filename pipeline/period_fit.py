@@ -29,7 +29,7 @@ from numba import njit
 
 from lightmill.pipeline import radix
 
-__all__ = ["judge", "significance", "summits", "weigh", "workspace"]
+__all__ = ["judge", "significance", "weigh", "with_relatives", "workspace"]
 
 PENALTY = 2.0  #: of each parameter, in units of ln n
 RIDGE = 1e-5  #: added to the normal equations' diagonal (about ½): epochs at a few phases alone leave them singular
@@ -67,22 +67,22 @@ _inline = njit(
 )
 
 
-def summits(peaks: int) -> int:
-    """Of so many peaks and the relatives of the highest; each is judged with its half."""
+def with_relatives(peaks: int) -> int:
+    """How many so many peaks and the relatives of the highest are, at most; each is judged with its half."""
     return peaks + RELATED * RELATIVES
 
 
 def workspace(longest: int, peaks: int, harmonics: int, fitted: int) -> tuple[np.ndarray, ...]:
     """Scratch for light curves of at most `longest` epochs and so many peaks: waves, sums, normal equations, solution,
-    R², a row for each candidate with `fitted` harmonics' coefficients, frequency and height of each summit."""
+    R², a row for each candidate with `fitted` harmonics' coefficients, and what `_list` calls bases."""
     return (
         np.empty((4, longest), np.float32),
         np.empty((4, 2 * harmonics + 1)),
         np.empty((2 * harmonics, 2 * harmonics)),
         np.empty(2 * harmonics),
         np.empty(harmonics),
-        np.empty((2 * summits(peaks), EXPLAINED + harmonics + 2 * fitted)),
-        np.empty((summits(peaks), 2)),
+        np.empty((2 * with_relatives(peaks), EXPLAINED + harmonics + 2 * fitted)),
+        np.empty((with_relatives(peaks), 2)),
     )
 
 
@@ -170,46 +170,42 @@ def judge(
 def _list(epochs, variance, peaks, df, lowest, highest, work):
     """The candidates of one light curve, a row each as `_judge` fills it, and how many they are.
 
-    A relative that lies within 1/T of a peak is that peak.
+    Peaks and relatives are the bases: (k, 2) float64, frequency [1/d], 0 for none, and height of the power there.
     """
-    time, found, climbed, most = epochs[0], work[5], work[6], peaks.size
+    time, found, bases, most = epochs[0], work[5], work[6], peaks.size
     resolution = 1.0 / (time[time.size - 1] - time[0])
     for i in range(most):
-        climbed[i] = _climb(peaks[i] * df, epochs, df, work[0])
+        f, bases[i, 1] = _climb(peaks[i] * df, epochs, df, work[0])
+        bases[i, 0] = min(max(f, lowest), highest)
     relatives = RELATIVES * min(RELATED, most)
     for k in range(relatives):
-        climbed[most + k] = 0.0, 0.0
-        f = _relative(climbed[k // RELATIVES, 0], k % RELATIVES)
-        if lowest <= f <= highest and not _listed(f, climbed[:most], resolution):
-            f, _ = _climb(f, epochs, df, work[0])
-            # there need not be a peak, so it may have come far: the height anew, from where it is
-            climbed[most + k] = _climb(f, epochs, 0.0, work[0])
-    count = _pick(climbed[: most + relatives], lowest, highest, SAME * resolution, found)
+        f = _relative(k % RELATIVES, bases[k // RELATIVES, 0], bases[:most], resolution, lowest, highest)
+        bases[most + k] = f, 0.0
+        if f > 0.0:
+            bases[most + k] = _climb(f, epochs, 0.0, work[0])  # no step: it need not be a peak
+    count = _pick(bases[: most + relatives], lowest, SAME * resolution, found)
     for c in range(count):
         _judge(found[c, FREQUENCY], TWO * found[c, POWER] / variance, epochs, variance, work, found[c])
     return found, count
 
 
 @_inline
-def _relative(f, which):
-    """Twice a frequency [1/d], a cycle a day more, or one less: a negative frequency is its positive."""
-    if which == 0:
-        return 2.0 * f
-    return f + 1.0 if which == 1 else abs(f - 1.0)
+def _relative(which, f, peaks, resolution, lowest, highest):
+    """Twice a frequency [1/d], a cycle a day more, or one less (a negative frequency is its positive); 0 where that is
+    not allowed, or within 1/T of a peak: then it is that peak."""
+    g = 2.0 * f if which == 0 else (f + 1.0 if which == 1 else abs(f - 1.0))
+    return g if lowest <= g <= highest and not _listed(g, peaks, resolution) else 0.0
 
 
 @_inline
-def _pick(climbed, lowest, highest, apart, rows):
-    """Summits and their halves, none twice, into the rows' FREQUENCY and POWER, and how many they are.
-
-    climbed : (k, 2) float64, frequency [1/d], 0 for none, and height
-    """
+def _pick(bases, lowest, apart, rows):
+    """Bases and their halves, none within `apart` of another, into the rows' FREQUENCY and POWER; how many they are."""
     count = 0
-    for i in range(len(climbed)):
+    for i in range(len(bases)):
         for part in range(1, 3):
-            f = min(climbed[i, 0], highest) / part
+            f = bases[i, 0] / part
             if f >= lowest and not _listed(f, rows[:count], apart):
-                rows[count, FREQUENCY], rows[count, POWER] = f, climbed[i, 1]
+                rows[count, FREQUENCY], rows[count, POWER] = f, bases[i, 1]
                 count += 1
     return count
 

@@ -110,21 +110,70 @@ def test_the_highest_peaks_of_the_power_spectrum_are_candidates(times):
     assert np.abs(here - found.power[0, POLISHED : POLISHED + len(rest)]).min(0).max(initial=0) < 2e-3
 
 
-@pytest.mark.parametrize("frequency", [0.0713, 0.41, 0.731, 3.317, 12.93, 24.71])
+def related(frequency: np.ndarray, lowest: float, highest: float = 25.0) -> np.ndarray:
+    """Doubles and day aliases of frequencies [1/d] that are within the limits."""
+    relatives = np.concatenate([2 * frequency, frequency + 1, np.abs(frequency - 1)])
+    return relatives[(relatives >= lowest) & (relatives <= highest)]
+
+
+@pytest.mark.parametrize("frequency", [0.0713, 0.41, 0.731, 1.0012, 3.317, 12.93, 24.71])
 @pytest.mark.parametrize("times", ["nights", "sidereal", "all hours"])
 def test_half_double_and_day_aliases_of_the_highest_peak_are_candidates(times, frequency):
     """One peak is asked for: what else is listed is related to it, and nothing beyond what was asked."""
     t, mag, magerr = star(times, 200, frequency, overtone=0.1)
     found = search(*batch((t, mag, magerr)), candidates=1)
     listed = found.candidates[0][np.isfinite(found.candidates[0])]
-    related = np.array([1.0, 2.0, 0.0, 0.0]) * frequency + [0, 0, frequency + 1, abs(frequency - 1)]
-    expected = np.concatenate([related, related / 2])
-    expected = expected[(expected >= 1 / t[-1]) & (np.concatenate([related, related]) <= 25)]
-    # each climbed to the summit next to it, at most a step of the grid away, and from there to where it fits best
+    bases = np.append(frequency, related(np.array([frequency]), 1 / t[-1]))
+    expected = np.concatenate([bases, bases / 2])
+    expected = expected[expected >= 1 / t[-1]]
+    # moved to where each fits best
     distance = np.abs(listed[:, None] - expected) * t[-1]
-    assert (distance.min(axis=0) < 2).all()
-    assert (distance.min(axis=1) < 2).all()
+    assert (distance.min(axis=0) < 1).all()
+    assert (distance.min(axis=1) < 1).all()
     assert len(listed) <= len(expected)
+
+
+def test_relatives_of_the_three_highest_peaks_are_candidates():
+    """Three sines at all hours, where nothing else is as high; of a fourth, lower one no relatives are."""
+    rng = np.random.default_rng(0)
+    t = np.sort(rng.uniform(0, 900, 400))
+    t -= t[0]
+    frequency, amplitude = np.array([1.37, 4.21, 7.83, 2.93]), np.array([0.3, 0.28, 0.26, 0.2])
+    mag = 16 + (amplitude * np.sin(2 * np.pi * frequency * t[:, None])).sum(axis=1)
+    found = search(*batch((t, mag + 0.01 * rng.standard_normal(400), np.full(400, 0.01))), candidates=4)
+
+    def listed(frequency):
+        return np.nanmin(np.abs(found.candidates[0] - frequency[:, None]), axis=1) < 1 / t[-1]
+
+    assert listed(frequency).all()
+    assert listed(related(frequency[:3], 1 / t[-1])).all()
+    assert not listed(related(frequency[3:], 1 / t[-1])).any()
+
+
+def test_a_relative_near_a_peak_is_that_peak():
+    """In one night a cycle a day more or less is not told apart: there are the peak, its double and its half."""
+    t, mag, magerr = star("one night", 200, 11.93, noise=0.005)
+    listed = search(*batch((t, mag, magerr)), candidates=1).candidates[0]
+    listed = np.sort(listed[np.isfinite(listed)])
+    assert len(listed) == 3
+    assert (np.abs(listed - 11.93 * np.array([0.5, 1, 2])) * t[-1] < 1).all()
+
+
+def test_few_frequencies_are_listed_twice():
+    """Two of the first may have merged where they fit best: in one star of thirty, not in every tenth."""
+    stars = [star("nights", 150, 0.3 + 0.137 * k, seed=k, overtone=0.1) for k in range(60)]
+    found = search(*batch(*stars)).candidates[:, :POLISHED]
+    apart = np.diff(np.sort(found, axis=1), axis=1).min(axis=1) * [t[-1] for t, *_ in stars]
+    assert (apart < 0.19).sum() <= 2
+
+
+def test_an_alias_just_within_the_limits_is_a_candidate():
+    """Where the power rises towards lower frequencies, which are not asked for."""
+    for k in range(40):
+        t, mag, magerr = star("nights", 150, 1.0005 + 1.2 / 890, seed=k)
+        found = search(*batch((t, mag, magerr)), candidates=1)
+        alias = found.candidates[0, np.nanargmax(found.power[0])] - 1
+        assert alias < 1 / t[-1] or np.nanmin(np.abs(found.candidates[0] - alias)) * t[-1] < 1
 
 
 def test_an_alias_of_the_highest_peak_may_be_the_period():
@@ -364,7 +413,7 @@ def test_an_unknown_device():
 def test_an_empty_batch():
     found = search(np.empty(0), np.empty(0), np.empty(0), np.array([0]))
     assert found.frequency.shape == (0,)
-    most = 2 * period_fit.summits(30)
+    most = 2 * period_fit.with_relatives(30)
     assert found.candidates.shape == (0, most)
     assert found.explained.shape == (0, most, HARMONICS)
 

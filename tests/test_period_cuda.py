@@ -177,7 +177,7 @@ def views_and_widths() -> None:
 def no_light_curves() -> None:
     empty = np.empty(0)
     found = search_cuda(empty, empty, empty, np.array([0]))
-    assert found.candidates.shape == (0, 2 * period_fit.summits(30))
+    assert found.candidates.shape == (0, 2 * period_fit.with_relatives(30))
     assert np.isnan(search_cuda(empty, empty, empty, np.array([0, 0])).candidates).all()
 
 
