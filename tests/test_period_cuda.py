@@ -197,7 +197,11 @@ def failures() -> dict[str, str]:
 
 
 def simulate() -> None:
-    """A simulated thread is one of the operating system: few of them, and lists of few blocks to be gathered."""
+    """A simulated thread is one of the operating system: few of them, and lists of few blocks to be gathered.
+
+    It asks them in a loop whether they wait, and keeps the interpreter from them for a switch interval each time.
+    """
+    sys.setswitchinterval(1e-4)
     period_cuda_fit.LANES = period_cuda_fold.COLUMNS = 2
     period_cuda_fold.THREADS, period_cuda_fold.SHARE = 4, 3
 
