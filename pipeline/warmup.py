@@ -18,14 +18,17 @@ from lightmill.pipeline.candidates import ordered, table
 from lightmill.pipeline.choose import KEPT, Chosen
 from lightmill.pipeline.clean import Cleaned, clean
 from lightmill.pipeline.features import statistics
+from lightmill.pipeline.folded import folded
 from lightmill.pipeline.period import search
 from lightmill.pipeline.represent import represent
+from lightmill.pipeline.shape import shape
+from lightmill.pipeline.shape_second import prewhitened, second_period
 
 __all__ = ["warm_up"]
 
 COMPILING = 1.0  #: seconds: what takes longer to be there is not in the cache
 LOCK = "lightmill-warmup-{}.lock"  #: in the folder of temporary files, which hosts do not share
-ELSEWHERE = "from lightmill.pipeline import warmup; warmup.warm_images()"
+ELSEWHERE = "from lightmill.pipeline import warmup; warmup.warm_shapes()"
 
 
 def warm_up() -> float:
@@ -44,24 +47,28 @@ def _warm_all() -> None:
     start = time.perf_counter()
     good = _cleaned()
     epochs = good.t, good.mag, good.magerr, good.offsets
-    with _images_elsewhere(time.perf_counter() - start > COMPILING):
+    with _shapes_elsewhere(time.perf_counter() - start > COMPILING):
         found = search(*epochs, fmax=1.0)
-        known = statistics(*epochs)  # meanwhile the other process has compiled them
-        _, listed = table(found, known, 4)
-        ordered(found.candidates[:, :4], np.where(listed, 0.5, np.nan), good.t[-1:])
-        one = np.full((1, KEPT), 0.3)
-        represent(
-            *epochs, needs=("folded", "features"), statistics=known, chosen=Chosen(one, one, one, one)
-        )  # fmt: skip
-    warm_images()
+        represent(*epochs, needs=("image:count",), dt_edges=[0, 1, 8], dm_edges=[-8, 0, 8])
+    known = statistics(
+        *epochs
+    )  # meanwhile the other process has compiled this, and what follows but for the choice
+    _, listed = table(found, known, 4)
+    ordered(found.candidates[:, :4], np.where(listed, 0.5, np.nan), good.t[-1:])
+    one = np.full((1, KEPT), 0.3)
+    represent(*epochs, needs=("folded", "features"), statistics=known, chosen=Chosen(one, one, one, one))
 
 
-def warm_images() -> None:
-    """The kernels of the statistics and of the images."""
+def warm_shapes() -> None:
+    """The kernels of the statistics, and of what is computed at a period."""
     good = _cleaned()
     epochs = good.t, good.mag, good.magerr, good.offsets
+    first, second = np.array([[0.3], [0.2]])
     statistics(*epochs)
-    represent(*epochs, needs=("image:count",), dt_edges=[0, 1, 8], dm_edges=[-8, 0, 8])
+    shape(*epochs, first)
+    prewhitened(*epochs, first)
+    second_period(*epochs, first, second)
+    folded(*epochs, first)
 
 
 def _cleaned() -> Cleaned:
@@ -83,7 +90,7 @@ def _one_at_a_time() -> Iterator[None]:
 
 
 @contextmanager
-def _images_elsewhere(needed: bool) -> Iterator[None]:
+def _shapes_elsewhere(needed: bool) -> Iterator[None]:
     """Let another process compile its half. Where it fails nothing is lost: what is missing is compiled after."""
     if not needed or len(os.sched_getaffinity(0)) < 2:
         yield
