@@ -46,8 +46,9 @@ COMMON_WARNINGS = (
 
 
 LONGEST = (
-    "versions", "train", "execute", "run", "inventory", "explain", "fit_experts", "torture", "period_cuda", "cli",
-    "ledger", "demo", "dmdt_cuda", "dmdt", "report", "classify",
+    "train", "dmdt", "run", "execute", "versions", "explain", "torture", "inventory", "cli", "bands", "demo",
+    "publish_store", "bundle", "period", "evaluate", "margin", "audit", "dmdt_cuda", "features", "fitting",
+    "fit_experts", "period_cuda", "report", "bulk", "simulate", "cli_runs", "kernels", "answer",
 )  # fmt: skip
 """Modules that take longest: they come first, so that no process has one of them left when the others are done."""
 
@@ -64,8 +65,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """One process more than cores: tests wait for leases, servers and other processes as often as they compute."""
-    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1
+    """Two processes more than cores: tests wait for leases, servers and other processes as often as they compute."""
+    return len(os.sched_getaffinity(0)) + 2 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 2
 
 
 @pytest.fixture(autouse=True, scope="session")

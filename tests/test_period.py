@@ -53,8 +53,9 @@ def direct_power(t, mag, magerr, frequency):
     mag, magerr = weighed(mag, magerr)
     w = magerr**-2 / (magerr**-2).sum()
     y = mag - (w * mag).sum()
-    wave = np.exp(-2j * np.pi * np.multiply.outer(frequency, t - (t[0] + t[-1]) / 2))
-    return 2 * np.abs((wave * w * y).sum(-1)) ** 2 / (w * y * y).sum()
+    turns = np.multiply.outer(frequency, t - (t[0] + t[-1]) / 2)
+    angle = 2 * np.pi * (turns - np.rint(turns))
+    return 2 * ((np.cos(angle) @ (w * y)) ** 2 + (np.sin(angle) @ (w * y)) ** 2) / (w * y * y).sum()
 
 
 def explained_by_least_squares(t, mag, magerr, frequency, harmonics):
