@@ -123,7 +123,7 @@ def _probabilities(axes: Axes, best: Sequence[tuple[float, str]]) -> None:
     bars = axes.barh(names, values, height=0.7, color=BLUE)
     axes.bar_label(bars, [f"{name} {value:.2f}" for value, name in best], padding=4, fontsize=8)
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.55)
+    axes.set_xlim(0, 1.85)  # room for a name behind a bar of 1
     axes.set_xticks([0, 0.5, 1])
     axes.set_yticks([])
     axes.spines["left"].set_bounds(-0.5, len(best) - 0.5)
