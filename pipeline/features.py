@@ -63,8 +63,9 @@ def statistics(t: np.ndarray, mag: np.ndarray, magerr: np.ndarray, offsets: np.n
 
     Parameters
     ----------
-    t, mag, magerr : (N,) float64 [d, mag, mag]; finite, times increasing within a light curve, errors positive
-    offsets : (n + 1,) int64
+    t, mag, magerr : (N,) float32 or float64 [d, mag, mag]; finite, times not decreasing within a light curve, errors
+        positive
+    offsets : (n + 1,) integer
 
     Returns
     -------

@@ -34,9 +34,10 @@ class Periods:
     """What was found for n light curves; candidates from the highest rank down, NaN behind the last.
 
     Nothing is searched, and all is NaN, in light curves of fewer than FEWEST epochs, of magnitudes that are equal but
-    for a few outliers, of a baseline that holds no cycle of `fmax` or that no grid can hold, or of numbers whose
-    squares float32 cannot hold (no magnitudes are such). With c = 2 · `period_fit.with_relatives(candidates)`, float64;
-    no two are nearer than 0.2/T, but where several of the first POLISHED fit best at one place:
+    for a few outliers, of a baseline that holds no cycle of `fmax` or that no grid can hold, or of a variance that is
+    too far from 1 for float32 (outside 1e-30…1e30 mag²: no magnitudes have one). With
+    c = 2 · `period_fit.with_relatives(candidates)`, float64; no two are nearer than 0.2/T, but where several of the
+    first POLISHED fit best at one place:
     """
 
     candidates: np.ndarray  #: (n, c) [1/d], within what was asked; the first POLISHED where they fit best

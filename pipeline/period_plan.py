@@ -19,6 +19,7 @@ __all__ = ["FEWEST", "Epochs", "Looked", "Plan", "plan"]
 FEWEST = 10  #: epochs that a period needs: three parameters of one harmonic, and as many again that could refute it
 CYCLES = 1.0  #: that the epochs must span, at least
 LARGEST = 2**26  #: cells of one grid (a quarter of a gigabyte): two thousand years, or times that are wrong
+LEAST, MOST = 1e-30, 1e30  #: mag², of the weighted variance: float32 holds its sums, squared too
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,11 @@ def plan(
     night = period_fold.plan(epochs.t, offsets, fmax)
     fits = oversampling * epochs.baseline * night.rows < LARGEST
     chosen = np.flatnonzero(
-        (np.diff(offsets) >= FEWEST) & (epochs.variance > 0) & (epochs.baseline * fmax >= CYCLES) & fits
+        (np.diff(offsets) >= FEWEST)
+        & (epochs.variance > LEAST)
+        & (epochs.variance < MOST)
+        & (epochs.baseline * fmax >= CYCLES)
+        & fits
     )
     days = np.zeros(len(epochs.variance), np.int64)
     days[chosen] = period_fold.days_needed(epochs.baseline[chosen] / night.day[chosen], oversampling)

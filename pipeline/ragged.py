@@ -38,13 +38,13 @@ def ragged(offsets: np.ndarray, **vectors: np.ndarray) -> tuple[np.ndarray, ...]
             f"offsets must be a vector of n + 1 integers, got shape {offsets.shape}, dtype {offsets.dtype}"
         )
     offsets = _read_only(offsets, np.int64)
+    if offsets.min() < 0 or offsets.max() > len(reference):
+        raise ValueError(
+            f"offsets must lie in 0…{len(reference)}, the length of {first}, got {offsets.min()}…{offsets.max()}"
+        )
     if (np.diff(offsets) < 0).any():
         at = int(np.flatnonzero(np.diff(offsets) < 0)[0])
         raise ValueError(f"offsets must not decrease, got {offsets[at]} before {offsets[at + 1]} at {at}")
-    if offsets[0] < 0 or offsets[-1] > len(reference):
-        raise ValueError(
-            f"offsets must lie in 0…{len(reference)}, the length of {first}, got {offsets[0]}…{offsets[-1]}"
-        )
     return offsets, *(_read_only(values, np.float64) for values in vectors.values())
 
 

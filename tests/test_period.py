@@ -307,6 +307,21 @@ def test_what_cannot_be_searched_is_nan(mixed):
     assert not (np.diff(found.rank[:-3], axis=1) > 0).any()
 
 
+@pytest.mark.parametrize("power", [-200, -30, -20, -16, -14, 14, 15, 17, 20, 21, 22, 31, 38, 60, 154, 200])
+def test_numbers_that_float32_cannot_square_are_found_right_or_not_at_all(power):
+    t, mag, magerr = star("nights", 200, 1.25)
+    y = 10.0**power * (mag - mag.mean())
+    for error in (10.0**power * magerr, magerr):
+        found = search(*batch((t, y, error)))
+        searched = np.isfinite(found.frequency[0])
+        for column in ("candidates", "rank", "score", "power", "explained", "wave"):
+            values = getattr(found, column)[0]
+            assert np.isfinite(values[0]).all() if searched else np.isnan(values).all()
+        if error is not magerr:
+            assert searched or not -14 <= power <= 14
+            assert not searched or found.frequency[0] == pytest.approx(1.25, abs=0.02 / t[-1])
+
+
 def test_neighbours_in_the_batch_change_nothing(mixed):
     whole = search(*batch(*mixed))
     for order in (np.arange(len(mixed))[::-1], np.random.default_rng(0).permutation(len(mixed))):
