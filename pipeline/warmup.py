@@ -38,16 +38,16 @@ def warm_up() -> float:
     host where the driver does not run: there one of them compiles, and the others wait for it.
     """
     start = time.perf_counter()
-    with _one_at_a_time():
-        _warm_all()
+    with _one_at_a_time() as lock:
+        _warm_all(lock)
     return time.perf_counter() - start
 
 
-def _warm_all() -> None:
+def _warm_all(lock: tuple[int, ...]) -> None:
     start = time.perf_counter()
     good = _cleaned()
     epochs = good.t, good.mag, good.magerr, good.offsets
-    with _shapes_elsewhere(time.perf_counter() - start > COMPILING):
+    with _shapes_elsewhere(time.perf_counter() - start > COMPILING, lock):
         found = search(*epochs, fmax=1.0)
         represent(*epochs, needs=("image:count",), dt_edges=[0, 1, 8], dm_edges=[-8, 0, 8])
     known = statistics(
@@ -77,24 +77,28 @@ def _cleaned() -> Cleaned:
 
 
 @contextmanager
-def _one_at_a_time() -> Iterator[None]:
-    """Only one process of this user on this host at a time; where there can be no lock, without."""
+def _one_at_a_time() -> Iterator[tuple[int, ...]]:
+    """Only one process of this user on this host at a time: the lock's descriptor. Where there can be none, without."""
     try:
         lock = (Path(tempfile.gettempdir()) / LOCK.format(os.getuid())).open("a")
     except OSError:
-        yield
+        yield ()
         return
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield  # whoever dies lets go of it
+        yield (lock.fileno(),)  # whoever dies lets go of it
 
 
 @contextmanager
-def _shapes_elsewhere(needed: bool) -> Iterator[None]:
-    """Let another process compile its half. Where it fails nothing is lost: what is missing is compiled after."""
+def _shapes_elsewhere(needed: bool, lock: tuple[int, ...]) -> Iterator[None]:
+    """Let another process compile its half. Where it fails nothing is lost: what is missing is compiled after.
+
+    It holds the lock too, so that nobody compiles beside it if this process dies, and imports nothing from the folder
+    that it is started in.
+    """
     if not needed or len(os.sched_getaffinity(0)) < 2:
         yield
         return
-    quiet = subprocess.DEVNULL
-    with subprocess.Popen([sys.executable, "-c", ELSEWHERE], stdin=quiet, stdout=quiet, stderr=quiet):
+    quiet, command = subprocess.DEVNULL, [sys.executable, "-P", "-c", ELSEWHERE]
+    with subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, pass_fds=lock):
         yield

@@ -55,8 +55,12 @@ def test_workers_compile_nothing_after_it():
     subprocess.run([sys.executable, "-c", WORK], check=True, cwd=Path(__file__).parents[1])
 
 
-def test_with_and_without_another_process(monkeypatch):
+def test_with_and_without_another_process(monkeypatch, tmp_path):
     assert warmup.warm_up() >= 0
+    (tmp_path / "numpy.py").write_text(
+        "raise SystemExit(1)"
+    )  # nothing is imported from where one happens to be
+    monkeypatch.chdir(tmp_path)
     started = []
     original = subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: started.append(original(*a, **k)) or started[0])
@@ -76,6 +80,29 @@ def test_one_process_compiles_and_others_wait(tmp_path, monkeypatch):
                 waiting.result(timeout=3)
             fcntl.flock(lock, fcntl.LOCK_UN)
             assert waiting.result(timeout=300) >= 3
+
+
+DIES = """
+import os, sys, tempfile, time
+from lightmill.pipeline import warmup
+tempfile.tempdir, warmup.COMPILING = sys.argv[1], -1
+warmup.ELSEWHERE = "import time; print(1, file=open('started', 'w')); time.sleep(3)"
+def die(*given, **named):
+    while not os.path.exists("started"):
+        time.sleep(0.01)
+    os._exit(9)
+warmup.represent = die
+warmup.warm_up()
+"""
+
+
+def test_nobody_compiles_beside_what_a_dead_process_has_started(tmp_path):
+    dead = subprocess.run([sys.executable, "-c", DIES, str(tmp_path)], cwd=tmp_path, check=False)
+    assert dead.returncode == 9
+    with (tmp_path / warmup.LOCK.format(os.getuid())).open("a") as lock:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until it has ended
 
 
 def test_where_there_can_be_no_lock(monkeypatch):
