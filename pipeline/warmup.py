@@ -50,9 +50,8 @@ def _warm_all(lock: tuple[int, ...]) -> None:
     with _shapes_elsewhere(time.perf_counter() - start > COMPILING, lock):
         found = search(*epochs, fmax=1.0)
         represent(*epochs, needs=("image:count",), dt_edges=[0, 1, 8], dm_edges=[-8, 0, 8])
-    known = statistics(
-        *epochs
-    )  # meanwhile the other process has compiled this, and what follows but for the choice
+    # but for the choice's, the other process has compiled these
+    known = statistics(*epochs)
     _, listed = table(found, known, 4)
     ordered(found.candidates[:, :4], np.where(listed, 0.5, np.nan), good.t[-1:])
     one = np.full((1, KEPT), 0.3)

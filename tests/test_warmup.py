@@ -57,9 +57,8 @@ def test_workers_compile_nothing_after_it():
 
 def test_with_and_without_another_process(monkeypatch, tmp_path):
     assert warmup.warm_up() >= 0
-    (tmp_path / "numpy.py").write_text(
-        "raise SystemExit(1)"
-    )  # nothing is imported from where one happens to be
+    # nothing is imported from where one happens to be
+    (tmp_path / "numpy.py").write_text("raise SystemExit(1)")
     monkeypatch.chdir(tmp_path)
     started = []
     original = subprocess.Popen
@@ -85,7 +84,7 @@ def test_one_process_compiles_and_others_wait(tmp_path, monkeypatch):
 DIES = """
 import os, sys, tempfile, time
 from lightmill.pipeline import warmup
-tempfile.tempdir, warmup.COMPILING = sys.argv[1], -1
+tempfile.tempdir, warmup.COMPILING, os.sched_getaffinity = sys.argv[1], -1, lambda process: {0, 1}
 warmup.ELSEWHERE = "import time; print(1, file=open('started', 'w')); time.sleep(3)"
 def die(*given, **named):
     while not os.path.exists("started"):
